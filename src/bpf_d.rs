@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The descriptor, `struct bpf_d`: one open of `/dev/bpfrsN`.
+
+use core::ffi::c_int;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bpfrs_sys::bpfrs_const::{
+    BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT, BPFRS_POLLHUP, BPFRS_POLLIN,
+    BPFRS_POLLOUT, BPFRS_POLLRDNORM, BPFRS_POLLWRNORM,
+};
+
+use crate::buffer::Buffers;
+use crate::filter::Program;
+use crate::kpi::devfs::{Cdev, CdevRef, Vnode};
+use crate::kpi::epoch::{Guard, Ref, Slot};
+use crate::kpi::errno::{Errno, Result};
+use crate::kpi::lock::{Monitor, MonitorGuard, Timer, Wake};
+use crate::kpi::mbuf::Packet;
+use crate::kpi::stats;
+use crate::kpi::user::Uio;
+use crate::record::{self, Clock, Tstamp};
+use crate::tap::{self, Attachment};
+
+/// One open. Found through `si_drv1` and the file's private value.
+pub struct BpfD {
+    /// Keeps `si_drv1` in memory for as long as somebody may look there.
+    cdev: CdevRef,
+    /// `d_close` calls so far.
+    closes: AtomicU32,
+    /// What is decided before the lock is taken.
+    pub(crate) direction: Direction,
+    pub(crate) counters: Counters,
+    /// The read filter; none accepts everything.
+    pub(crate) rfilter: Slot<Program>,
+    /// The write filter; kept for write(2).
+    pub(crate) wfilter: Slot<Program>,
+    pub(crate) monitor: Monitor<State>,
+}
+
+/// The life of an open. It only moves forward (I3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// open(2) has not returned.
+    Opening,
+    /// open(2) succeeded.
+    Live,
+    /// Closed, revoked or purged; the bool says whether it was ever live.
+    Dead { lived: bool },
+}
+
+/// What the lock protects.
+pub(crate) struct State {
+    phase: Phase,
+    /// Where the file came by; taken away at the end.
+    vnode: Option<Vnode>,
+    /// Allocated by BIOCSBLEN or BIOCSETIF.
+    pub(crate) buffers: Option<Buffers>,
+    /// What BIOCGBLEN says, with or without buffers.
+    pub(crate) bufsize: u32,
+    pub(crate) attachment: Option<Attachment>,
+    /// Readers that wait for another reader to finish its copy.
+    waiting: u32,
+    pub(crate) settings: Settings,
+}
+
+/// What ioctl(2) sets.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) immediate: bool,
+    /// BIOCLOCK was called.
+    pub(crate) locked: bool,
+    pub(crate) hdrcmplt: bool,
+    pub(crate) feedback: bool,
+    pub(crate) tstamp: Tstamp,
+    /// Ticks that a read waits; 0 for ever.
+    pub(crate) rtout: c_int,
+    pub(crate) sig: u32,
+}
+
+/// Packets seen, kept and lost, since the last reset.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Offered to the filter.
+    pub(crate) received: AtomicU64,
+    /// Accepted by the filter.
+    pub(crate) matched: AtomicU64,
+    /// Accepted and lost for want of room.
+    pub(crate) dropped: AtomicU64,
+}
+
+impl Counters {
+    fn reset(&self) {
+        for counter in [&self.received, &self.matched, &self.dropped] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Which packets are wanted: `BPF_D_*`.
+pub(crate) struct Direction(AtomicU32);
+
+impl Direction {
+    /// Sets a `BPF_D_*` value.
+    pub(crate) fn set(&self, value: u32) -> Result<()> {
+        let known = [BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT];
+        if !known.iter().any(|known| *known as u32 == value) {
+            return Err(Errno::EINVAL);
+        }
+        self.0.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The `BPF_D_*` value.
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn wants(&self, inbound: bool) -> bool {
+        let unwanted = if inbound { BPFRS_BPF_D_OUT } else { BPFRS_BPF_D_IN };
+        self.get() != unwanted as u32
+    }
+}
+
+const READABLE: c_int = (BPFRS_POLLIN | BPFRS_POLLRDNORM) as c_int;
+const WRITABLE: c_int = (BPFRS_POLLOUT | BPFRS_POLLWRNORM) as c_int;
+const HANGUP: c_int = BPFRS_POLLHUP as c_int;
+
+impl State {
+    /// # Errors
+    /// ENXIO once the open is dead.
+    pub(crate) fn alive(&self) -> Result<()> {
+        match self.phase {
+            Phase::Opening | Phase::Live => Ok(()),
+            Phase::Dead { .. } => Err(Errno::ENXIO),
+        }
+    }
+
+    fn hold_ready(&self) -> bool {
+        self.buffers.as_ref().is_some_and(Buffers::has_hold)
+    }
+
+    fn with_reader(&self) -> bool {
+        self.buffers.as_ref().is_some_and(Buffers::with_reader)
+    }
+
+    fn stored(&self) -> usize {
+        self.buffers.as_ref().map_or(0, Buffers::stored)
+    }
+
+    fn rotate(&mut self) -> bool {
+        self.buffers.as_mut().is_some_and(Buffers::rotate)
+    }
+
+    /// Bytes that a read could return: FIONREAD.
+    pub(crate) fn readable(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |b| b.stored().saturating_add(b.held()))
+    }
+}
+
+impl BpfD {
+    /// A descriptor for the file that this thread is opening. Sleeps.
+    pub(crate) fn new(cdev: Cdev<'_>) -> Ref<BpfD> {
+        stats::increment(stats::DESCRIPTORS);
+        Ref::new(BpfD {
+            cdev: cdev.keep(),
+            closes: AtomicU32::new(0),
+            direction: Direction(AtomicU32::new(BPFRS_BPF_D_INOUT as u32)),
+            counters: Counters::default(),
+            rfilter: Slot::new(),
+            wfilter: Slot::new(),
+            monitor: Monitor::new(State {
+                phase: Phase::Opening,
+                vnode: Vnode::current(),
+                buffers: None,
+                bufsize: crate::kpi::tunable::bufsize(),
+                attachment: None,
+                waiting: 0,
+                settings: Settings {
+                    immediate: false,
+                    locked: false,
+                    hdrcmplt: false,
+                    feedback: false,
+                    tstamp: Tstamp::MICROTIME,
+                    rtout: 0,
+                    sig: bpfrs_sys::bpfrs_const::BPFRS_SIGIO as u32,
+                },
+            }),
+        })
+    }
+
+    /// open(2) is about to succeed, if nothing ended this open meanwhile.
+    ///
+    /// Called after publication: a revocation that comes later finds the
+    /// open in `si_drv1`, and one that came earlier shows here, as a doomed
+    /// vnode or as death (I5).
+    pub(crate) fn begin(&self) -> Result<()> {
+        let mut state = self.monitor.lock();
+        state.alive()?;
+        if state.vnode.as_ref().is_some_and(Vnode::is_doomed) {
+            return Err(Errno::ENXIO);
+        }
+        state.phase = Phase::Live;
+        stats::increment(stats::LIVE);
+        Ok(())
+    }
+
+    /// Whether a revocation that does not say of which open means this one:
+    /// its own vnode is doomed. Without a vnode it is, to be safe.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.monitor.lock().vnode.as_ref().is_none_or(Vnode::is_doomed)
+    }
+
+    /// Ends this open. Whoever calls first does it, in the order of I4: mark
+    /// dead, unpublish, wake, detach, drain. For all others it is done.
+    pub(crate) fn end(this: &Ref<BpfD>) {
+        let vnode = {
+            let mut state = this.monitor.lock();
+            let lived = match state.phase {
+                Phase::Dead { .. } => {
+                    drop(state);
+                    // The winner may not have come so far; the node must be
+                    // free when any end of the open returns.
+                    Self::unpublish(this);
+                    return;
+                }
+                Phase::Opening => false,
+                Phase::Live => true,
+            };
+            state.phase = Phase::Dead { lived };
+            if lived {
+                stats::decrement(stats::LIVE);
+            }
+            state.stop_timer();
+            state.wakeup();
+            state.vnode.take()
+        };
+        Self::unpublish(this);
+        tap::detach(this);
+        this.monitor.drain();
+        drop(vnode);
+    }
+
+    fn unpublish(this: &Ref<BpfD>) {
+        drop(this.cdev.slot().withdraw(this));
+    }
+
+    /// Wakes whoever is inside once more: devfs waits for them.
+    pub(crate) fn purge(&self) {
+        self.monitor.lock().wakeup();
+    }
+
+    /// Counts a `d_close`.
+    pub(crate) fn count_close(&self) {
+        self.closes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The file is gone: no `d_close` will come any more.
+    pub(crate) fn count_end(&self) {
+        if self.monitor.lock().phase == (Phase::Dead { lived: true }) {
+            stats::increment(match self.closes.load(Ordering::Relaxed) {
+                0 => stats::CLOSES_ZERO,
+                1 => stats::CLOSES_ONE,
+                2 => stats::CLOSES_TWO,
+                _ => stats::CLOSES_MORE,
+            });
+        }
+    }
+
+    /// Forgets packets and counters: BIOCFLUSH.
+    pub(crate) fn reset(&self, state: &mut State) {
+        if let Some(buffers) = &mut state.buffers {
+            buffers.reset();
+        }
+        self.counters.reset();
+    }
+
+    /// read(2).
+    ///
+    /// # Errors
+    /// As stock: EINVAL unless the caller asks for exactly one buffer; ENXIO
+    /// without an interface; EWOULDBLOCK; EINTR; EFAULT. ENXIO also when the
+    /// open ended, whether the call found it so or slept through it.
+    pub(crate) fn read(&self, uio: &mut Uio<'_>, non_block: bool) -> Result<()> {
+        let mut state = self.monitor.lock();
+        state.alive()?;
+        if uio.resid() != state.bufsize as usize {
+            return Err(Errno::EINVAL);
+        }
+        let timed_out = state.timer() == Timer::TimedOut;
+        state.stop_timer();
+        if !self.wait_for_hold(&mut state, non_block, timed_out)? {
+            return Ok(());
+        }
+        let hold = state.buffers.as_mut().and_then(Buffers::take_hold);
+        drop(state);
+
+        // Without the lock: the copy may fault. The buffer is ours alone.
+        let Some((buffer, len)) = hold else { return Ok(()) };
+        let result = uio.write(buffer.get(..len).unwrap_or_default());
+
+        let mut state = self.monitor.lock();
+        let left = match &mut state.buffers {
+            Some(buffers) => buffers.give_back(buffer),
+            None => Some(buffer),
+        };
+        if state.waiting > 0 {
+            state.wakeup();
+        }
+        drop(state);
+        drop(left);
+        result
+    }
+
+    /// Waits until there is a hold buffer for this reader; false if the time
+    /// ran out with nothing captured.
+    fn wait_for_hold(
+        &self,
+        state: &mut MonitorGuard<'_, State>,
+        non_block: bool,
+        timed_out: bool,
+    ) -> Result<bool> {
+        loop {
+            if state.with_reader() {
+                // Another reader of this descriptor is copying out.
+                state.waiting = state.waiting.saturating_add(1);
+                let wake = state.sleep(0);
+                state.waiting = state.waiting.saturating_sub(1);
+                state.alive()?;
+                match wake {
+                    Wake::Signal(error) => return Err(error),
+                    Wake::Woken | Wake::TimedOut => continue,
+                }
+            }
+            if state.hold_ready() {
+                return Ok(true);
+            }
+            let at_once = state.settings.immediate || non_block || timed_out;
+            if state.stored() != 0 && at_once {
+                return Ok(state.rotate());
+            }
+            if state.attachment.is_none() {
+                return Err(Errno::ENXIO);
+            }
+            if non_block {
+                return Err(Errno::EWOULDBLOCK);
+            }
+            let rtout = state.settings.rtout;
+            let wake = state.sleep(rtout);
+            state.alive()?;
+            match wake {
+                Wake::Signal(error) => return Err(error),
+                Wake::TimedOut if !state.hold_ready() && !state.with_reader() => {
+                    return Ok(state.stored() != 0 && state.rotate());
+                }
+                Wake::Woken | Wake::TimedOut => {}
+            }
+        }
+    }
+
+    /// poll(2) and select(2): the events of `events` that are there.
+    pub(crate) fn poll(&self, events: c_int) -> c_int {
+        let mut state = self.monitor.lock();
+        if state.alive().is_err() {
+            return Self::poll_dead(events);
+        }
+        if state.attachment.is_none() {
+            return events & (HANGUP | READABLE | WRITABLE);
+        }
+        let mut ready = events & WRITABLE;
+        if events & READABLE != 0 {
+            let at_once = state.settings.immediate || state.timer() == Timer::TimedOut;
+            if state.hold_ready() || (at_once && state.stored() != 0) {
+                ready |= events & READABLE;
+            } else {
+                state.selrecord();
+                let rtout = state.settings.rtout;
+                if rtout > 0 && state.timer() == Timer::Idle {
+                    state.start_timer(rtout);
+                }
+            }
+        }
+        ready
+    }
+
+    /// What poll(2) says of an open that ended: what devfs says of one.
+    pub(crate) fn poll_dead(events: c_int) -> c_int {
+        HANGUP | (events & READABLE)
+    }
+
+    /// The tap: one packet, inside the epoch.
+    pub(crate) fn capture(
+        &self,
+        packet: &Packet<'_>,
+        inbound: bool,
+        clock: &mut Clock,
+        guard: &Guard,
+    ) {
+        if !self.direction.wants(inbound) {
+            return;
+        }
+        self.counters.received.fetch_add(1, Ordering::Relaxed);
+        let filter = self.rfilter.load(guard);
+        let accept = |filter: Option<&Program>| filter.map_or(u32::MAX, |f| f.run(packet));
+        let mut snaplen = accept(filter);
+        if snaplen == 0 {
+            return;
+        }
+
+        let mut state = self.monitor.lock();
+        // BIOCSETF changes the filter and forgets what the old one accepted,
+        // both under the lock; what the old one accepts now is too late.
+        // Addresses are not reused while the section lasts (I1).
+        let now = self.rfilter.load(guard);
+        if now.map(core::ptr::from_ref) != filter.map(core::ptr::from_ref) {
+            snaplen = accept(now);
+            if snaplen == 0 {
+                return;
+            }
+        }
+        if state.alive().is_err() {
+            return;
+        }
+        self.counters.matched.fetch_add(1, Ordering::Relaxed);
+        if self.store(&mut state, packet, snaplen as usize, clock) {
+            state.wakeup();
+        }
+    }
+
+    /// Appends a record: `catchpacket`. True if it is time to wake readers.
+    fn store(
+        &self,
+        state: &mut MonitorGuard<'_, State>,
+        packet: &Packet<'_>,
+        snaplen: usize,
+        clock: &mut Clock,
+    ) -> bool {
+        let settings = state.settings;
+        let at_once = settings.immediate || state.timer() == Timer::TimedOut;
+        let State { attachment, buffers, .. } = &mut **state;
+        let (Some(attachment), Some(buffers)) = (attachment, buffers) else {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let hdrlen = record::hdrlen(attachment.link_hdrlen());
+        let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
+        let Ok((record, rotated)) = buffers.reserve(wanted) else {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let caplen = record.len().saturating_sub(hdrlen);
+        record::write_header(record, settings.tstamp, clock, hdrlen, caplen, packet.len());
+        packet.copy(0, record.get_mut(hdrlen..).unwrap_or_default());
+        rotated || at_once
+    }
+}
+
+impl Drop for BpfD {
+    fn drop(&mut self) {
+        stats::decrement(stats::DESCRIPTORS);
+    }
+}

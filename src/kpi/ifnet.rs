@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Network interfaces and the places where their packets are seen.
+
+use core::ffi::c_char;
+use core::ptr::NonNull;
+
+use bpfrs_sys as sys;
+
+use super::errno::{Errno, Result};
+
+/// An interface name as in `struct ifreq`, ending in NUL.
+pub type Name = [c_char; sys::BPFRS_IFNAMSIZ as usize];
+
+/// What identifies an interface while it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(usize);
+
+impl Key {
+    pub(super) fn of(raw: *mut sys::ifnet) -> Key {
+        Key(raw.addr())
+    }
+}
+
+/// The frames of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapInfo {
+    /// `DLT_*`.
+    pub dlt: u32,
+    /// Length of the link header, bytes.
+    pub hdrlen: u32,
+}
+
+/// A counted reference to an interface.
+pub struct Ifnet {
+    raw: NonNull<sys::ifnet>,
+}
+
+impl Ifnet {
+    /// The interface of that name in the caller's network stack. Sleeps.
+    ///
+    /// # Errors
+    /// ENXIO if there is none.
+    pub fn by_name(name: &Name) -> Result<Ifnet> {
+        let mut name = *name;
+        if let Some(last) = name.last_mut() {
+            *last = 0;
+        }
+        // SAFETY: thread context; the name has its full length and ends in NUL.
+        let raw = unsafe { sys::bpfrs_kpi_ifnet_byname(name.as_ptr()) };
+        NonNull::new(raw).map(|raw| Ifnet { raw }).ok_or(Errno::ENXIO)
+    }
+
+    /// What identifies this interface.
+    pub fn key(&self) -> Key {
+        Key::of(self.raw.as_ptr())
+    }
+
+    /// Its name now.
+    pub fn name(&self) -> Name {
+        let mut name: Name = [0; sys::BPFRS_IFNAMSIZ as usize];
+        // SAFETY: self keeps the interface; the array has the length asked for.
+        unsafe { sys::bpfrs_kpi_ifnet_name(self.raw.as_ptr(), name.as_mut_ptr()) };
+        name
+    }
+
+    /// Counts promiscuous mode up or down. Sleeps.
+    pub fn set_promisc(&self, on: bool) -> Result<()> {
+        // SAFETY: thread context; self keeps the interface.
+        let error = unsafe { sys::bpfrs_kpi_ifnet_promisc(self.raw.as_ptr(), on.into()) };
+        Errno::check(error)
+    }
+
+    /// What a tap of this interface shows.
+    ///
+    /// # Errors
+    /// ENXIO if there is no sound way to tap an interface of its kind.
+    pub fn tap_info(&self) -> Result<TapInfo> {
+        let mut info = sys::bpfrs_tap_info { ti_dlt: 0, ti_hdrlen: 0 };
+        // SAFETY: self keeps the interface; `info` is written by the call.
+        Errno::check(unsafe { sys::bpfrs_kpi_tap_info(self.raw.as_ptr(), &raw mut info) })?;
+        Ok(TapInfo { dlt: info.ti_dlt, hdrlen: info.ti_hdrlen })
+    }
+
+    /// Lets the packets of this interface pass through [`crate::tap`].
+    pub fn tap_on(&self) -> Result<()> {
+        // SAFETY: self keeps the interface; the caller has the control lock.
+        Errno::check(unsafe { sys::bpfrs_kpi_tap_on(self.raw.as_ptr()) })
+    }
+
+    /// Undoes [`Ifnet::tap_on`].
+    ///
+    /// # Errors
+    /// EBUSY if somebody else put a function on top of ours meanwhile.
+    pub fn tap_off(&self) -> Result<()> {
+        // SAFETY: self keeps the interface; the caller has the control lock.
+        Errno::check(unsafe { sys::bpfrs_kpi_tap_off(self.raw.as_ptr()) })
+    }
+}
+
+impl Drop for Ifnet {
+    fn drop(&mut self) {
+        // SAFETY: gives back the reference that self holds; if_rele(9) is
+        // allowed in an epoch callback.
+        unsafe { sys::bpfrs_kpi_ifnet_rele(self.raw.as_ptr()) }
+    }
+}
+
+// SAFETY: an ifnet is the kernel's and may be used from every thread.
+unsafe impl Send for Ifnet {}
+// SAFETY: as above.
+unsafe impl Sync for Ifnet {}
+
+/// Waits until no packet is on its way through a tap that was taken off.
+/// Sleeps.
+pub fn quiesce() {
+    // SAFETY: thread context without locks, as the documentation asks.
+    unsafe { sys::bpfrs_kpi_tap_quiesce() }
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Locks: [`Monitor`] for one descriptor, [`Control`] for the module.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_int;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use bpfrs_sys as sys;
+
+use super::errno::Errno;
+
+/// A value with its mutex(9) and with all that waits for it to change:
+/// sleepers, select(2)/poll(2) and one callout(9).
+///
+/// Who holds the lock must not sleep, fault or allocate.
+pub struct Monitor<T> {
+    raw: NonNull<sys::bpfrs_monitor>,
+    value: UnsafeCell<T>,
+}
+
+/// Why a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a sleeper looks again at what it waited for"]
+pub enum Wake {
+    /// Something changed, or nothing: look again.
+    Woken,
+    /// The time is over.
+    TimedOut,
+    /// A signal: EINTR or ERESTART, for the caller of the system call.
+    Signal(Errno),
+}
+
+/// The state of the callout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// Not started since it was stopped.
+    Idle,
+    /// Started.
+    Waiting,
+    /// Expired.
+    TimedOut,
+}
+
+impl<T> Monitor<T> {
+    /// Makes the lock around `value`. Sleeps.
+    pub fn new(value: T) -> Self {
+        // SAFETY: thread context, as the documentation asks.
+        let raw = unsafe { sys::bpfrs_kpi_monitor_alloc() };
+        let Some(raw) = NonNull::new(raw) else { super::memory::out_of_memory() };
+        Monitor { raw, value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self) -> MonitorGuard<'_, T> {
+        // SAFETY: the monitor lives as long as self.
+        unsafe { sys::bpfrs_kpi_monitor_lock(self.raw.as_ptr()) };
+        MonitorGuard { monitor: self, not_send: PhantomData }
+    }
+
+    /// Waits until the callout cannot run any more and lets go of whoever is
+    /// still selecting. For a value whose users never wait again. Sleeps.
+    pub fn drain(&self) {
+        // SAFETY: thread context without the lock, as the documentation asks.
+        unsafe { sys::bpfrs_kpi_monitor_drain(self.raw.as_ptr()) }
+    }
+}
+
+impl<T> Drop for Monitor<T> {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has a reference any more, so nobody waits.
+        unsafe { sys::bpfrs_kpi_monitor_free(self.raw.as_ptr()) }
+    }
+}
+
+// SAFETY: a mutex gives out T to one thread at a time.
+unsafe impl<T: Send> Send for Monitor<T> {}
+// SAFETY: as above; T need not be Sync.
+unsafe impl<T: Send> Sync for Monitor<T> {}
+
+/// The lock of a [`Monitor`], held.
+#[must_use = "dropping the guard releases the lock at once"]
+pub struct MonitorGuard<'a, T> {
+    monitor: &'a Monitor<T>,
+    /// mutex(9) wants the owner to unlock.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<T> MonitorGuard<'_, T> {
+    /// Releases the lock, sleeps, and takes it again.
+    ///
+    /// `ticks` 0 waits for ever.
+    pub fn sleep(&mut self, ticks: c_int) -> Wake {
+        // SAFETY: the lock is held; `&mut self` shows that nothing borrowed
+        // from the value is alive while others change it.
+        let error = unsafe { sys::bpfrs_kpi_monitor_sleep(self.raw(), ticks, 1) };
+        match Errno::check(error) {
+            Ok(()) => Wake::Woken,
+            Err(Errno::EWOULDBLOCK) => Wake::TimedOut,
+            Err(error) => Wake::Signal(error),
+        }
+    }
+
+    /// Wakes everybody who waits.
+    pub fn wakeup(&mut self) {
+        // SAFETY: the lock is held.
+        unsafe { sys::bpfrs_kpi_monitor_wakeup(self.raw()) }
+    }
+
+    /// Notes the calling thread's select(2) or poll(2).
+    pub fn selrecord(&mut self) {
+        // SAFETY: the lock is held.
+        unsafe { sys::bpfrs_kpi_monitor_selrecord(self.raw()) }
+    }
+
+    /// Starts the callout, which wakes everybody when it expires.
+    pub fn start_timer(&mut self, ticks: c_int) {
+        // SAFETY: the lock is held.
+        unsafe { sys::bpfrs_kpi_monitor_timer_start(self.raw(), ticks) }
+    }
+
+    /// Stops the callout and forgets that it expired.
+    pub fn stop_timer(&mut self) {
+        // SAFETY: the lock is held.
+        unsafe { sys::bpfrs_kpi_monitor_timer_stop(self.raw()) }
+    }
+
+    /// The state of the callout.
+    pub fn timer(&self) -> Timer {
+        // SAFETY: the lock is held.
+        let state = unsafe { sys::bpfrs_kpi_monitor_timer_state(self.raw()) };
+        match state {
+            sys::BPFRS_TIMER_WAITING => Timer::Waiting,
+            sys::BPFRS_TIMER_TIMED_OUT => Timer::TimedOut,
+            _ => Timer::Idle,
+        }
+    }
+
+    fn raw(&self) -> *mut sys::bpfrs_monitor {
+        self.monitor.raw.as_ptr()
+    }
+}
+
+impl<T> Deref for MonitorGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held until self is dropped.
+        unsafe { &*self.monitor.value.get() }
+    }
+}
+
+impl<T> DerefMut for MonitorGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the lock is held until self is dropped, and self is
+        // borrowed exclusively.
+        unsafe { &mut *self.monitor.value.get() }
+    }
+}
+
+impl<T> Drop for MonitorGuard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: this thread holds the lock.
+        unsafe { sys::bpfrs_kpi_monitor_unlock(self.raw()) }
+    }
+}
+
+/// A value under the module's one sleepable lock.
+///
+/// There is one lock however many values there are: two that are locked at
+/// once by one thread are a deadlock, which WITNESS reports.
+pub struct Control<T> {
+    value: UnsafeCell<T>,
+}
+
+impl<T> Control<T> {
+    /// Puts `value` under the lock.
+    pub const fn new(value: T) -> Self {
+        Control { value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the lock. Sleeps.
+    pub fn lock(&self) -> ControlGuard<'_, T> {
+        // SAFETY: thread context without a mutex, as the documentation asks.
+        unsafe { sys::bpfrs_kpi_control_lock() };
+        ControlGuard { control: self, not_send: PhantomData }
+    }
+}
+
+// SAFETY: an exclusive lock gives out T to one thread at a time.
+unsafe impl<T: Send> Sync for Control<T> {}
+
+/// The lock of a [`Control`], held.
+#[must_use = "dropping the guard releases the lock at once"]
+pub struct ControlGuard<'a, T> {
+    control: &'a Control<T>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl<T> Deref for ControlGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held until self is dropped.
+        unsafe { &*self.control.value.get() }
+    }
+}
+
+impl<T> DerefMut for ControlGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the lock is held until self is dropped, and self is
+        // borrowed exclusively.
+        unsafe { &mut *self.control.value.get() }
+    }
+}
+
+impl<T> Drop for ControlGuard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: this thread holds the lock.
+        unsafe { sys::bpfrs_kpi_control_unlock() }
+    }
+}

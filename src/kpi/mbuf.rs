@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A packet as a tap sees it: a header of the tap's own, then mbuf(9)s.
+
+use core::marker::PhantomData;
+
+use bpfrs_sys as sys;
+
+/// A packet, for as long as the tap's call.
+///
+/// Offsets count from the start of the header.
+pub struct Packet<'call> {
+    header: &'call [u8],
+    chain: *const sys::mbuf,
+    /// The bytes of the chain's first mbuf.
+    first: &'call [u8],
+    /// Of header and chain together.
+    len: usize,
+    call: PhantomData<&'call sys::mbuf>,
+}
+
+impl<'call> Packet<'call> {
+    /// # Safety
+    /// `chain` is an mbuf chain that nobody changes for `'call`.
+    pub(super) unsafe fn new(header: &'call [u8], chain: *const sys::mbuf) -> Self {
+        let mut data = core::ptr::null();
+        // SAFETY: the chain is valid.
+        let first_len = unsafe { sys::bpfrs_kpi_mbuf_first(chain, &raw mut data) };
+        let first: &[u8] = if data.is_null() {
+            &[]
+        } else {
+            // SAFETY: the first mbuf has first_len bytes at data, unchanged
+            // and mapped for 'call.
+            unsafe { core::slice::from_raw_parts(data.cast(), first_len as usize) }
+        };
+        // SAFETY: the chain is valid.
+        let chain_len = unsafe { sys::bpfrs_kpi_mbuf_length(chain) } as usize;
+        let len = header.len().saturating_add(chain_len);
+        Packet { header, chain, first, len, call: PhantomData }
+    }
+
+    /// The length on the wire, bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is not one byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The `N` bytes at `offset`, if the packet has them.
+    pub fn bytes<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let offset = offset as usize;
+        let end = offset.checked_add(N)?;
+        if end > self.len {
+            return None;
+        }
+        let window = match offset.checked_sub(self.header.len()) {
+            None => self.header.get(offset..end),
+            Some(offset) => self.first.get(offset..).and_then(|rest| rest.get(..N)),
+        };
+        if let Some(bytes) = window.and_then(|bytes| bytes.first_chunk()) {
+            return Some(*bytes);
+        }
+        // Beyond the first mbuf, or across a border.
+        let mut bytes = [0; N];
+        self.copy(offset, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Copies as much as fits into `to`, from `offset`; returns how much.
+    pub fn copy(&self, offset: usize, to: &mut [u8]) -> usize {
+        let len = to.len().min(self.len.saturating_sub(offset));
+        let Some(to) = to.get_mut(..len) else { return 0 };
+        let from_header = self.header.get(offset..).unwrap_or_default();
+        let (head, tail) = to.split_at_mut(from_header.len().min(len));
+        for (to, from) in head.iter_mut().zip(from_header) {
+            *to = *from;
+        }
+        if !tail.is_empty() {
+            let offset = offset.saturating_sub(self.header.len());
+            // SAFETY: the chain is unchanged for 'call and has the bytes:
+            // offset and length were clipped to `len`; `tail` is writable.
+            unsafe {
+                sys::bpfrs_kpi_mbuf_copy(
+                    self.chain,
+                    offset as _,
+                    tail.len() as _,
+                    tail.as_mut_ptr().cast(),
+                );
+            }
+        }
+        len
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Clocks and ticks.
+
+use core::ffi::c_int;
+
+use bpfrs_sys as sys;
+use spin::Once;
+
+use super::abi::timeval;
+use super::errno::{Errno, Result};
+
+/// Seconds and 2^-64ths of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bintime {
+    /// Whole seconds.
+    pub sec: i64,
+    /// The rest, in units of 2^-64 s.
+    pub frac: u64,
+}
+
+impl Bintime {
+    /// The sum, wrapping.
+    pub fn plus(self, other: Bintime) -> Bintime {
+        let (frac, carry) = self.frac.overflowing_add(other.frac);
+        Bintime { sec: self.sec.wrapping_add(other.sec).wrapping_add(carry.into()), frac }
+    }
+
+    /// The rest in units of 1/`per_second` s, rounded down.
+    pub fn frac_in(self, per_second: u32) -> u32 {
+        let scaled = u128::from(self.frac).wrapping_mul(u128::from(per_second)) >> 64;
+        // Less than per_second.
+        u32::try_from(scaled).unwrap_or(u32::MAX)
+    }
+}
+
+fn read(clock: impl FnOnce(*mut sys::bpfrs_bintime)) -> Bintime {
+    let mut now = sys::bpfrs_bintime { bt_sec: 0, bt_frac: 0 };
+    clock(&raw mut now);
+    Bintime { sec: now.bt_sec, frac: now.bt_frac }
+}
+
+/// The time since boot, exact: binuptime(9).
+pub fn uptime() -> Bintime {
+    // SAFETY: the pointer is valid for the call; allowed in any context.
+    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_PRECISE as _, now) })
+}
+
+/// The time since boot as of the last tick: getbinuptime(9).
+pub fn uptime_fast() -> Bintime {
+    // SAFETY: as above.
+    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_FAST as _, now) })
+}
+
+/// The time of boot: what makes an uptime a time of day.
+pub fn boottime() -> Bintime {
+    // SAFETY: as above.
+    read(|now| unsafe { sys::bpfrs_kpi_boottime(now) })
+}
+
+/// Ticks a second; constant since the kernel started.
+fn hz() -> i64 {
+    static HZ: Once<c_int> = Once::new();
+    // SAFETY: allowed in any context.
+    i64::from(*HZ.call_once(|| unsafe { sys::bpfrs_kpi_hz() })).max(1)
+}
+
+/// How many ticks a time is, rounded up, plus the one under way.
+///
+/// # Errors
+/// EINVAL if it is negative or not normal.
+pub fn timeval_to_ticks(tv: timeval) -> Result<c_int> {
+    let mut ticks = 0;
+    // SAFETY: the pointer is valid for the call.
+    let error = unsafe { sys::bpfrs_kpi_timeval2ticks(tv.tv_sec, tv.tv_usec, &raw mut ticks) };
+    Errno::check(error).map(|()| ticks)
+}
+
+/// How long `ticks` last.
+pub fn ticks_to_timeval(ticks: c_int) -> timeval {
+    let (ticks, hz) = (i64::from(ticks), hz());
+    let usec_per_tick = 1_000_000i64.wrapping_div(hz);
+    timeval {
+        tv_sec: ticks.wrapping_div(hz),
+        tv_usec: ticks.wrapping_rem(hz).wrapping_mul(usec_per_tick),
+    }
+}
+
+/// Sleeps for `ticks`.
+pub fn pause(ticks: c_int) {
+    // SAFETY: thread context without locks, as the documentation asks.
+    unsafe { sys::bpfrs_kpi_pause(ticks) }
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Taps: from an interface to the descriptors that listen to it.
+//!
+//! Who listens is a list that is copied on every change and published as a
+//! whole, so that a packet takes no lock on its way to a descriptor. Changes
+//! are made under the control lock.
+
+use crate::bpf_d::BpfD;
+use crate::buffer::Buffers;
+use crate::kpi::epoch::{Ref, Slot, pin};
+use crate::kpi::errno::{Errno, Result};
+use crate::kpi::ifnet::{Ifnet, Key, Name, TapInfo};
+use crate::kpi::lock::{Control, ControlGuard};
+use crate::kpi::mbuf::Packet;
+use crate::kpi::memory::Array;
+use crate::record::Clock;
+
+type List<T> = Array<Ref<T>>;
+
+/// A tapped interface.
+pub(crate) struct Tap {
+    ifnet: Ifnet,
+    info: TapInfo,
+    peers: Slot<List<BpfD>>,
+}
+
+/// What a descriptor has of its tap.
+pub(crate) struct Attachment {
+    tap: Ref<Tap>,
+    /// BIOCPROMISC was called: one count of promiscuous mode is ours.
+    promisc: bool,
+}
+
+impl Attachment {
+    pub(crate) fn dlt(&self) -> u32 {
+        self.tap.info.dlt
+    }
+
+    pub(crate) fn link_hdrlen(&self) -> u32 {
+        self.tap.info.hdrlen
+    }
+
+    pub(crate) fn name(&self) -> Name {
+        self.tap.ifnet.name()
+    }
+}
+
+static TAPS: Slot<List<Tap>> = Slot::new();
+
+/// Who changes [`TAPS`], a tap's peers or a descriptor's attachment.
+static CONTROL: Control<()> = Control::new(());
+
+/// Publishes the list without those that `keep` refuses and with `new`.
+fn change<T: Send + Sync>(
+    _control: &ControlGuard<'_, ()>,
+    place: &Slot<List<T>>,
+    keep: impl Fn(&Ref<T>) -> bool,
+    new: Option<&Ref<T>>,
+) {
+    let old = place.get();
+    let kept = || old.iter().flat_map(|list| list.iter()).filter(|item| keep(item)).chain(new);
+    let len = kept().count();
+    let list = (len != 0).then(|| Ref::new(Array::collect(len, kept().cloned())));
+    drop(place.swap(list));
+}
+
+impl Tap {
+    fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+}
+
+/// The tap of an interface, if it is tapped.
+fn find(_control: &ControlGuard<'_, ()>, key: Key) -> Option<Ref<Tap>> {
+    TAPS.get()?.iter().find(|tap| tap.ifnet.key() == key).cloned()
+}
+
+/// The tap of an interface, which is tapped from now on.
+fn find_or_create(control: &ControlGuard<'_, ()>, ifnet: Ifnet, info: TapInfo) -> Result<Ref<Tap>> {
+    if let Some(tap) = find(control, ifnet.key()) {
+        return Ok(tap);
+    }
+    ifnet.tap_on()?;
+    let tap = Ref::new(Tap { ifnet, info, peers: Slot::new() });
+    change(control, &TAPS, |_| true, Some(&tap));
+    Ok(tap)
+}
+
+/// Takes a tap off that nobody listens to. One that somebody else sits on top
+/// of has to stay, and is tried again when the next one goes.
+fn release_unused(control: &ControlGuard<'_, ()>) {
+    change(control, &TAPS, |tap| tap.has_peers() || tap.ifnet.tap_off().is_err(), None);
+}
+
+/// BIOCSETIF.
+///
+/// # Errors
+/// ENXIO for a name that is unknown or of an interface without a tap, and if
+/// the open ended.
+pub(crate) fn attach(d: &Ref<BpfD>, name: &Name) -> Result<()> {
+    let control = CONTROL.lock();
+    let ifnet = Ifnet::by_name(name)?;
+    let info = ifnet.tap_info()?;
+
+    // Allocated without the descriptor's lock; dropped after it if not needed.
+    let size = d.monitor.lock().bufsize;
+    let mut spare = Some(Buffers::new(size as usize));
+    let same = {
+        let mut state = d.monitor.lock();
+        state.alive()?;
+        let same = state.attachment.as_ref().is_some_and(|a| a.tap.ifnet.key() == ifnet.key());
+        if same {
+            d.reset(&mut state);
+        }
+        same
+    };
+    if same {
+        return Ok(());
+    }
+
+    detach_locked(&control, d);
+    let tap = find_or_create(&control, ifnet, info)?;
+    let result = {
+        let mut state = d.monitor.lock();
+        // Dead now means that end() waits for the control lock to detach, or
+        // has done so already: a dead descriptor never attaches (I4).
+        state.alive().map(|()| {
+            if state.buffers.as_ref().is_none_or(|b| b.size() != state.bufsize as usize) {
+                core::mem::swap(&mut state.buffers, &mut spare);
+            }
+            d.reset(&mut state);
+            state.attachment = Some(Attachment { tap: tap.clone(), promisc: false });
+        })
+    };
+    if result.is_ok() {
+        change(&control, &tap.peers, |_| true, Some(d));
+    }
+    release_unused(&control);
+    result
+}
+
+/// BIOCPROMISC: once for each attachment.
+///
+/// # Errors
+/// EINVAL without an interface; what the interface says.
+pub(crate) fn set_promisc(d: &Ref<BpfD>) -> Result<()> {
+    let _control = CONTROL.lock();
+    let tap = {
+        let state = d.monitor.lock();
+        state.alive()?;
+        match &state.attachment {
+            None => return Err(Errno::EINVAL),
+            Some(attachment) if attachment.promisc => return Ok(()),
+            Some(attachment) => attachment.tap.clone(),
+        }
+    };
+    tap.ifnet.set_promisc(true)?;
+    // The control lock keeps the attachment, even of a descriptor that died.
+    if let Some(attachment) = &mut d.monitor.lock().attachment {
+        attachment.promisc = true;
+    }
+    Ok(())
+}
+
+/// Ends an attachment, for a descriptor that is dead.
+pub(crate) fn detach(d: &Ref<BpfD>) {
+    let control = CONTROL.lock();
+    detach_locked(&control, d);
+    release_unused(&control);
+}
+
+fn detach_locked(control: &ControlGuard<'_, ()>, d: &Ref<BpfD>) {
+    let attachment = d.monitor.lock().attachment.take();
+    let Some(Attachment { tap, promisc }) = attachment else { return };
+    change(control, &tap.peers, |peer| !peer.same(d), None);
+    if promisc {
+        // An interface on its way out may refuse; its count goes with it.
+        let _ = tap.ifnet.set_promisc(false);
+    }
+}
+
+/// An interface is going away: whoever listens to it reads ENXIO and may
+/// attach to another.
+pub(crate) fn departed(key: Key) {
+    let control = CONTROL.lock();
+    let Some(tap) = find(&control, key) else { return };
+    if let Some(peers) = tap.peers.get() {
+        for d in peers.iter() {
+            detach_locked(&control, d);
+            d.monitor.lock().wakeup();
+        }
+    }
+    release_unused(&control);
+}
+
+/// Whether every tap is off: nothing outside calls the driver with packets.
+pub(crate) fn all_off() -> bool {
+    let control = CONTROL.lock();
+    release_unused(&control);
+    TAPS.is_empty()
+}
+
+/// One packet of a tapped interface. `inbound`: it came by this interface.
+pub(crate) fn packet(key: Key, packet: &Packet<'_>, inbound: bool) {
+    pin(|guard| {
+        let taps = TAPS.load(guard);
+        let tap = taps.and_then(|taps| taps.iter().find(|tap| tap.ifnet.key() == key));
+        let Some(peers) = tap.and_then(|tap| tap.peers.load(guard)) else { return };
+        let mut clock = Clock::new();
+        for d in peers.iter() {
+            d.capture(packet, inbound, &mut clock, guard);
+        }
+    });
+}

@@ -1,0 +1,256 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The border between the kernel (C, this directory) and the driver (Rust, src/).
+ *
+ * Everything the driver asks of the kernel goes through a bpfrs_kpi_*
+ * function below, and everything the kernel asks of the driver through a
+ * bpfrs_rs_* function.  Kernel structures stay opaque: their layout differs
+ * between releases and never reaches Rust.  The one layout that is shared is
+ * the user ABI of <net/bpf.h>.
+ *
+ * This file holds prototypes and constants only; what differs between FreeBSD
+ * releases is decided inside one shim file of sys/kpi/.
+ *
+ * Errors are errno values, 0 for success, unless said otherwise.
+ * "Sleeps" means: thread context, no mutex held, outside any epoch section.
+ */
+#ifndef BPFRS_KPI_H
+#define	BPFRS_KPI_H
+
+#include <sys/types.h>
+#include <sys/param.h>
+#include <sys/errno.h>
+#include <sys/fcntl.h>
+#include <sys/filio.h>
+#include <sys/poll.h>
+#include <sys/queue.h>
+#include <sys/signal.h>
+#include <sys/time.h>
+#include <sys/ttycom.h>
+#include <sys/socket.h>
+#include <net/if.h>
+#include <net/bpf.h>
+
+struct bpfrs_monitor;
+struct cdev;
+struct ifnet;
+struct mbuf;
+struct uio;
+struct vnode;
+
+/* Storage that Rust lends to epoch(9); module.c asserts that it is enough. */
+struct bpfrs_epoch_tracker {
+	uint64_t	et_opaque[8];
+};
+struct bpfrs_epoch_context {
+	void		*ec_opaque[2];
+};
+
+/* A time since boot or since the Epoch: seconds and 2^-64ths of a second. */
+struct bpfrs_bintime {
+	int64_t		bt_sec;
+	uint64_t	bt_frac;
+};
+
+/* What a tap needs to know of an interface. */
+struct bpfrs_tap_info {
+	uint32_t	ti_dlt;		/* DLT_* of the frames */
+	uint32_t	ti_hdrlen;	/* link header length, bytes */
+};
+
+/* A set-up ioctl names an interface in this many bytes, NUL included. */
+#define	BPFRS_IFNAMSIZ		IFNAMSIZ
+
+/* struct ifreq without its union: the driver reads and writes the name only. */
+struct bpfrs_ifreq {
+	char		ifr_name[BPFRS_IFNAMSIZ];
+	char		ifr_rest[16];
+};
+
+/* Nodes /dev/bpfrs0 ... /dev/bpfrs255. */
+#define	BPFRS_MAXUNITS		256
+
+/*
+ * Constants whose macros bindgen cannot evaluate (they contain sizeof or
+ * casts), and those that older releases lack.
+ */
+#ifndef BIOCSETVLANPCP
+#define	BIOCSETVLANPCP		_IOW('B', 133, u_int)
+#endif
+
+#define	BPFRS_IOC(name)		BPFRS_##name = (unsigned long)(name)
+enum bpfrs_ioc : unsigned long {
+	BPFRS_IOC(BIOCGBLEN), BPFRS_IOC(BIOCSBLEN), BPFRS_IOC(BIOCSETF),
+	BPFRS_IOC(BIOCFLUSH), BPFRS_IOC(BIOCPROMISC), BPFRS_IOC(BIOCGDLT),
+	BPFRS_IOC(BIOCGETIF), BPFRS_IOC(BIOCSETIF), BPFRS_IOC(BIOCSRTIMEOUT),
+	BPFRS_IOC(BIOCGRTIMEOUT), BPFRS_IOC(BIOCGSTATS),
+	BPFRS_IOC(BIOCIMMEDIATE), BPFRS_IOC(BIOCVERSION),
+	BPFRS_IOC(BIOCGRSIG), BPFRS_IOC(BIOCSRSIG),
+	BPFRS_IOC(BIOCGHDRCMPLT), BPFRS_IOC(BIOCSHDRCMPLT),
+	BPFRS_IOC(BIOCGDIRECTION), BPFRS_IOC(BIOCSDIRECTION),
+	BPFRS_IOC(BIOCSDLT), BPFRS_IOC(BIOCGDLTLIST), BPFRS_IOC(BIOCLOCK),
+	BPFRS_IOC(BIOCSETWF), BPFRS_IOC(BIOCFEEDBACK),
+	BPFRS_IOC(BIOCGETBUFMODE), BPFRS_IOC(BIOCSETBUFMODE),
+	BPFRS_IOC(BIOCGETZMAX), BPFRS_IOC(BIOCROTZBUF),
+	BPFRS_IOC(BIOCSETZBUF), BPFRS_IOC(BIOCSETFNR),
+	BPFRS_IOC(BIOCGTSTAMP), BPFRS_IOC(BIOCSTSTAMP),
+	BPFRS_IOC(BIOCSETVLANPCP),
+	BPFRS_IOC(FIONREAD), BPFRS_IOC(FIONBIO), BPFRS_IOC(TIOCGPGRP),
+};
+#undef BPFRS_IOC
+
+#define	BPFRS_CONST(name)	BPFRS_##name = (int)(name)
+enum bpfrs_const : int {
+	BPFRS_CONST(EPERM), BPFRS_CONST(EINTR), BPFRS_CONST(ENXIO),
+	BPFRS_CONST(ENOMEM), BPFRS_CONST(EFAULT), BPFRS_CONST(EBUSY),
+	BPFRS_CONST(EINVAL), BPFRS_CONST(EWOULDBLOCK),
+	BPFRS_CONST(EOPNOTSUPP), BPFRS_CONST(ERESTART),
+	BPFRS_CONST(POLLIN), BPFRS_CONST(POLLRDNORM), BPFRS_CONST(POLLOUT),
+	BPFRS_CONST(POLLWRNORM), BPFRS_CONST(POLLHUP),
+	BPFRS_CONST(O_NONBLOCK), BPFRS_CONST(SIGIO), BPFRS_CONST(NSIG),
+	BPFRS_CONST(DLT_NULL),
+	BPFRS_CONST(BPF_MAJOR_VERSION), BPFRS_CONST(BPF_MINOR_VERSION),
+	BPFRS_CONST(BPF_MINBUFSIZE), BPFRS_CONST(BPF_MEMWORDS),
+	BPFRS_CONST(BPF_BUFMODE_BUFFER), BPFRS_CONST(BPF_BUFMODE_ZBUF),
+	BPFRS_CONST(BPF_D_IN), BPFRS_CONST(BPF_D_INOUT),
+	BPFRS_CONST(BPF_D_OUT),
+	BPFRS_CONST(BPF_T_MICROTIME), BPFRS_CONST(BPF_T_NANOTIME),
+	BPFRS_CONST(BPF_T_BINTIME), BPFRS_CONST(BPF_T_NONE),
+	BPFRS_CONST(BPF_T_FORMAT_MASK), BPFRS_CONST(BPF_T_FAST),
+	BPFRS_CONST(BPF_T_MONOTONIC),
+};
+#undef BPFRS_CONST
+
+/* Counters shown as net.bpfrs.*; the driver owns the memory. */
+enum bpfrs_stat {
+	BPFRS_STAT_OPENS,		/* opens that succeeded */
+	BPFRS_STAT_LIVE,		/* opens that are not dead */
+	BPFRS_STAT_DESCRIPTORS,		/* bpf_d that still have memory */
+	BPFRS_STAT_REVOKES,		/* d_close calls with FREVOKE */
+	BPFRS_STAT_REVOKED_OPENS,	/* opens that lost to a revoke */
+	BPFRS_STAT_CLOSES_ZERO,		/* finished opens by d_close calls */
+	BPFRS_STAT_CLOSES_ONE,
+	BPFRS_STAT_CLOSES_TWO,
+	BPFRS_STAT_CLOSES_MORE,
+	BPFRS_STAT_CLOSES_ORPHAN,	/* d_close calls for no known open */
+	BPFRS_NSTATS
+};
+extern uint64_t bpfrs_stats[BPFRS_NSTATS];
+
+/* Settings that the administrator may change at any time. */
+enum bpfrs_tunable {
+	BPFRS_TUNABLE_BUFSIZE,		/* net.bpfrs.bufsize */
+	BPFRS_TUNABLE_MAXBUFSIZE,	/* net.bpfrs.maxbufsize */
+	BPFRS_TUNABLE_MAXINSNS,		/* net.bpfrs.maxinsns */
+};
+uint32_t bpfrs_kpi_tunable(enum bpfrs_tunable);
+
+/* printf(9) and panic(9) of one line; msg need not end in NUL. */
+void	 bpfrs_kpi_log(const char *msg, size_t len);
+void	 bpfrs_kpi_panic(const char *msg, size_t len) __attribute__((noreturn));
+
+/* malloc(9), type M_BPFRS, zeroed.  Sleeps; never NULL. */
+void	*bpfrs_kpi_malloc(size_t size);
+void	 bpfrs_kpi_free(void *);
+
+/* epoch(9): net_epoch_preempt. */
+void	 bpfrs_kpi_epoch_enter(struct bpfrs_epoch_tracker *);
+void	 bpfrs_kpi_epoch_exit(struct bpfrs_epoch_tracker *);
+void	 bpfrs_kpi_epoch_call(struct bpfrs_epoch_context *,
+	    void (*)(struct bpfrs_epoch_context *));
+void	 bpfrs_kpi_epoch_drain(void);		/* Sleeps. */
+
+/*
+ * A monitor: one mtx(9) with all that waits for what it protects: sleepers,
+ * select(2)/poll(2) and one callout(9).
+ */
+struct bpfrs_monitor *bpfrs_kpi_monitor_alloc(void);	/* Sleeps. */
+void	 bpfrs_kpi_monitor_free(struct bpfrs_monitor *);
+void	 bpfrs_kpi_monitor_lock(struct bpfrs_monitor *);
+void	 bpfrs_kpi_monitor_unlock(struct bpfrs_monitor *);
+/* These need the lock. */
+int	 bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *, int ticks, int intr);
+void	 bpfrs_kpi_monitor_wakeup(struct bpfrs_monitor *);
+void	 bpfrs_kpi_monitor_selrecord(struct bpfrs_monitor *);
+void	 bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *, int ticks);
+void	 bpfrs_kpi_monitor_timer_stop(struct bpfrs_monitor *);
+int	 bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *);
+#define	BPFRS_TIMER_IDLE	0
+#define	BPFRS_TIMER_WAITING	1
+#define	BPFRS_TIMER_TIMED_OUT	2
+/* Ends all waiting for good: nobody may wait after it.  Sleeps, unlocked. */
+void	 bpfrs_kpi_monitor_drain(struct bpfrs_monitor *);
+
+/* The module's one sx(9), exclusive.  Sleeps. */
+void	 bpfrs_kpi_control_lock(void);
+void	 bpfrs_kpi_control_unlock(void);
+
+/* User memory.  Sleeps (page faults). */
+int	 bpfrs_kpi_copyin(const void *uaddr, void *kaddr, size_t len);
+int	 bpfrs_kpi_copyout(const void *kaddr, void *uaddr, size_t len);
+ssize_t	 bpfrs_kpi_uio_resid(const struct uio *);
+int	 bpfrs_kpi_uiomove(const void *kaddr, size_t len, struct uio *);
+
+/* devfs(5).  A new node comes with a reference for the caller.  Sleeps. */
+int	 bpfrs_kpi_node_create(int unit, struct cdev **);
+void	 bpfrs_kpi_node_destroy(struct cdev *);	/* waits until unused */
+void	**bpfrs_kpi_cdev_drv1(struct cdev *);
+void	 bpfrs_kpi_cdev_ref(struct cdev *);
+void	 bpfrs_kpi_cdev_rel(struct cdev *);
+/* The open file of this call: its private value, and the vnode it came by. */
+int	 bpfrs_kpi_cdevpriv_set(void *);	/* dtor: bpfrs_rs_dtor */
+void	*bpfrs_kpi_cdevpriv_get(struct cdev *);	/* NULL: none */
+struct vnode *bpfrs_kpi_vnode_hold(void);	/* in d_open; NULL: none */
+int	 bpfrs_kpi_vnode_doomed(struct vnode *);
+void	 bpfrs_kpi_vnode_drop(struct vnode *);	/* Sleeps. */
+/* Fail points: hold an open that is not yet published, a close on its way. */
+void	 bpfrs_kpi_fail_open(void);
+void	 bpfrs_kpi_fail_close(void);
+
+/* Interfaces.  Sleeps. */
+struct ifnet *bpfrs_kpi_ifnet_byname(const char name[BPFRS_IFNAMSIZ]);
+void	 bpfrs_kpi_ifnet_rele(struct ifnet *);
+void	 bpfrs_kpi_ifnet_name(struct ifnet *, char name[BPFRS_IFNAMSIZ]);
+int	 bpfrs_kpi_ifnet_promisc(struct ifnet *, int on);
+/* ENXIO: bpfrs has no sound tap for this kind of interface. */
+int	 bpfrs_kpi_tap_info(struct ifnet *, struct bpfrs_tap_info *);
+int	 bpfrs_kpi_tap_on(struct ifnet *);
+int	 bpfrs_kpi_tap_off(struct ifnet *);	/* EBUSY: somebody sits on top */
+void	 bpfrs_kpi_tap_quiesce(void);		/* no tap_on interface is left */
+
+/* mbuf(9) chains, read only. */
+size_t	 bpfrs_kpi_mbuf_length(const struct mbuf *);
+size_t	 bpfrs_kpi_mbuf_first(const struct mbuf *, const void **);
+void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
+	    void *);
+
+/* Time. */
+#define	BPFRS_TIME_PRECISE	0
+#define	BPFRS_TIME_FAST		1
+void	 bpfrs_kpi_uptime(int how, struct bpfrs_bintime *);
+void	 bpfrs_kpi_boottime(struct bpfrs_bintime *);
+int	 bpfrs_kpi_timeval2ticks(int64_t sec, int64_t usec, int *ticks);
+int	 bpfrs_kpi_hz(void);
+void	 bpfrs_kpi_pause(int ticks);		/* Sleeps. */
+
+/*
+ * What the kernel asks of the driver.
+ */
+int	 bpfrs_rs_load(void);
+int	 bpfrs_rs_unload(int force);
+/* A referenced cdev for /dev/bpfrs<unit>, or NULL. */
+struct cdev *bpfrs_rs_clone(int unit);
+int	 bpfrs_rs_open(struct cdev *);
+int	 bpfrs_rs_close(struct cdev *, int revoke);
+void	 bpfrs_rs_purge(struct cdev *);
+int	 bpfrs_rs_read(struct cdev *, struct uio *, int ioflag);
+int	 bpfrs_rs_ioctl(struct cdev *, unsigned long cmd, void *data);
+int	 bpfrs_rs_poll(struct cdev *, int events);
+void	 bpfrs_rs_dtor(void *priv);
+void	 bpfrs_rs_ifdeparture(struct ifnet *);
+/* One packet: hdr of hdrlen bytes, then the chain m.  in: rcvif == ifp. */
+void	 bpfrs_rs_tap(struct ifnet *, const void *hdr, size_t hdrlen,
+	    const struct mbuf *m, int in);
+
+#endif /* BPFRS_KPI_H */

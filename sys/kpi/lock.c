@@ -1,0 +1,152 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Locks: the monitor (an mtx(9) with its sleepers, selecters and callout) and
+ * the control lock, an sx(9).
+ */
+#include <sys/param.h>
+#include <sys/systm.h>
+#include <sys/kernel.h>
+#include <sys/callout.h>
+#include <sys/lock.h>
+#include <sys/malloc.h>
+#include <sys/mutex.h>
+#include <sys/priority.h>
+#include <sys/proc.h>
+#include <sys/selinfo.h>
+#include <sys/sx.h>
+
+#include "../kpi.h"
+#include "../shim.h"
+
+/* The priority of network waits; 15 merged it with that of sockets. */
+#ifdef PRINET
+#define	BPFRS_PRI	PRINET
+#else
+#define	BPFRS_PRI	PSOCK
+#endif
+
+struct bpfrs_monitor {
+	struct mtx	mo_mtx;
+	struct selinfo	mo_sel;
+	struct callout	mo_callout;
+	int		mo_timer;	/* BPFRS_TIMER_* */
+};
+
+struct bpfrs_monitor *
+bpfrs_kpi_monitor_alloc(void)
+{
+	struct bpfrs_monitor *mo;
+
+	mo = malloc(sizeof(*mo), M_BPFRS, M_WAITOK | M_ZERO);
+	mtx_init(&mo->mo_mtx, "bpfrs monitor", NULL, MTX_DEF);
+	callout_init_mtx(&mo->mo_callout, &mo->mo_mtx, 0);
+	return (mo);
+}
+
+void
+bpfrs_kpi_monitor_free(struct bpfrs_monitor *mo)
+{
+
+	mtx_destroy(&mo->mo_mtx);
+	free(mo, M_BPFRS);
+}
+
+void
+bpfrs_kpi_monitor_lock(struct bpfrs_monitor *mo)
+{
+
+	mtx_lock(&mo->mo_mtx);
+}
+
+void
+bpfrs_kpi_monitor_unlock(struct bpfrs_monitor *mo)
+{
+
+	mtx_unlock(&mo->mo_mtx);
+}
+
+int
+bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *mo, int ticks, int intr)
+{
+
+	return (msleep(mo, &mo->mo_mtx, BPFRS_PRI | (intr ? PCATCH : 0), "bpf",
+	    ticks));
+}
+
+void
+bpfrs_kpi_monitor_wakeup(struct bpfrs_monitor *mo)
+{
+
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	wakeup(mo);
+	selwakeuppri(&mo->mo_sel, BPFRS_PRI);
+}
+
+void
+bpfrs_kpi_monitor_selrecord(struct bpfrs_monitor *mo)
+{
+
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	selrecord(curthread, &mo->mo_sel);
+}
+
+/* Runs with the mutex held, and not at all once callout_stop() returned. */
+static void
+bpfrs_monitor_timed_out(void *arg)
+{
+	struct bpfrs_monitor *mo = arg;
+
+	mo->mo_timer = BPFRS_TIMER_TIMED_OUT;
+	bpfrs_kpi_monitor_wakeup(mo);
+}
+
+void
+bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *mo, int ticks)
+{
+
+	mo->mo_timer = BPFRS_TIMER_WAITING;
+	callout_reset(&mo->mo_callout, ticks, bpfrs_monitor_timed_out, mo);
+}
+
+void
+bpfrs_kpi_monitor_timer_stop(struct bpfrs_monitor *mo)
+{
+
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	callout_stop(&mo->mo_callout);
+	mo->mo_timer = BPFRS_TIMER_IDLE;
+}
+
+int
+bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *mo)
+{
+
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	return (mo->mo_timer);
+}
+
+void
+bpfrs_kpi_monitor_drain(struct bpfrs_monitor *mo)
+{
+
+	callout_drain(&mo->mo_callout);
+	seldrain(&mo->mo_sel);
+}
+
+static struct sx bpfrs_control_sx;
+SX_SYSINIT(bpfrs_control, &bpfrs_control_sx, "bpfrs control");
+
+void
+bpfrs_kpi_control_lock(void)
+{
+
+	sx_xlock(&bpfrs_control_sx);
+}
+
+void
+bpfrs_kpi_control_unlock(void)
+{
+
+	sx_xunlock(&bpfrs_control_sx);
+}

@@ -1,0 +1,60 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Clocks and ticks.
+ */
+#include <sys/param.h>
+#include <sys/systm.h>
+#include <sys/kernel.h>
+#include <sys/time.h>
+
+#include "../kpi.h"
+
+void
+bpfrs_kpi_uptime(int how, struct bpfrs_bintime *out)
+{
+	struct bintime bt;
+
+	if (how == BPFRS_TIME_FAST)
+		getbinuptime(&bt);
+	else
+		binuptime(&bt);
+	out->bt_sec = bt.sec;
+	out->bt_frac = bt.frac;
+}
+
+void
+bpfrs_kpi_boottime(struct bpfrs_bintime *out)
+{
+	struct bintime bt;
+
+	getboottimebin(&bt);
+	out->bt_sec = bt.sec;
+	out->bt_frac = bt.frac;
+}
+
+int
+bpfrs_kpi_timeval2ticks(int64_t sec, int64_t usec, int *ticks)
+{
+	struct timeval tv = { .tv_sec = sec, .tv_usec = usec };
+	int error;
+
+	error = itimerfix(&tv);
+	if (error == 0)
+		*ticks = tvtohz(&tv);
+	return (error);
+}
+
+int
+bpfrs_kpi_hz(void)
+{
+
+	return (hz);
+}
+
+void
+bpfrs_kpi_pause(int ticks)
+{
+
+	pause("bpfrs", ticks);
+}

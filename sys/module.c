@@ -1,0 +1,254 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The module: its life in the linker, the cdevsw, net.bpfrs.*.
+ *
+ * The entry points only translate the arguments and call the driver.
+ */
+#include <sys/param.h>
+#include <sys/systm.h>
+#include <sys/conf.h>
+#include <sys/eventhandler.h>
+#include <sys/fcntl.h>
+#include <sys/kernel.h>
+#include <sys/limits.h>
+#include <sys/malloc.h>
+#include <sys/module.h>
+#include <sys/proc.h>
+#include <sys/sx.h>
+#include <sys/sysctl.h>
+#include <sys/uio.h>
+
+#include "kpi.h"
+#include "shim.h"
+
+static d_open_t		bpfrs_open;
+static d_close_t	bpfrs_close;
+static d_read_t		bpfrs_read;
+static d_ioctl_t	bpfrs_ioctl;
+static d_poll_t		bpfrs_poll;
+static d_purge_t	bpfrs_purge;
+
+/*
+ * D_TRACKCLOSE: devfs reports the close of every open file, not only that of
+ * the last one.  Not D_NEEDGIANT: the driver has its own locks.
+ */
+struct cdevsw bpfrs_cdevsw = {
+	.d_version =	D_VERSION,
+	.d_flags =	D_TRACKCLOSE,
+	.d_name =	"bpfrs",
+	.d_open =	bpfrs_open,
+	.d_close =	bpfrs_close,
+	.d_read =	bpfrs_read,
+	.d_ioctl =	bpfrs_ioctl,
+	.d_poll =	bpfrs_poll,
+	.d_purge =	bpfrs_purge,
+};
+
+static int
+bpfrs_open(struct cdev *dev, int oflags __unused, int devtype __unused,
+    struct thread *td __unused)
+{
+
+	return (bpfrs_rs_open(dev));
+}
+
+static int
+bpfrs_close(struct cdev *dev, int fflag, int devtype __unused,
+    struct thread *td __unused)
+{
+
+	return (bpfrs_rs_close(dev, (fflag & FREVOKE) != 0));
+}
+
+static int
+bpfrs_read(struct cdev *dev, struct uio *uio, int ioflag)
+{
+
+	return (bpfrs_rs_read(dev, uio, ioflag));
+}
+
+static int
+bpfrs_ioctl(struct cdev *dev, u_long cmd, caddr_t data, int fflag __unused,
+    struct thread *td __unused)
+{
+
+	return (bpfrs_rs_ioctl(dev, cmd, data));
+}
+
+static int
+bpfrs_poll(struct cdev *dev, int events, struct thread *td __unused)
+{
+
+	return (bpfrs_rs_poll(dev, events));
+}
+
+static void
+bpfrs_purge(struct cdev *dev)
+{
+
+	bpfrs_rs_purge(dev);
+}
+
+/* A lookup failed: make /dev/bpfrs<unit> if that is what it was for. */
+static void
+bpfrs_clone(void *arg __unused, struct ucred *cred __unused, char *name,
+    int namelen __unused, struct cdev **dev)
+{
+	int unit;
+
+	if (*dev != NULL)
+		return;
+	if (dev_stdclone(name, NULL, "bpfrs", &unit) != 1)
+		return;
+	if (unit < 0 || unit >= BPFRS_MAXUNITS)
+		return;
+	*dev = bpfrs_rs_clone(unit);
+}
+
+/*
+ * Settings and counters.
+ */
+SYSCTL_DECL(_net);
+#if __FreeBSD_version >= 1300000
+#define	BPFRS_MPSAFE	CTLFLAG_MPSAFE
+#else
+#define	BPFRS_MPSAFE	0
+#endif
+static SYSCTL_NODE(_net, OID_AUTO, bpfrs, CTLFLAG_RW | BPFRS_MPSAFE, 0,
+    "bpf(4) in Rust");
+static SYSCTL_NODE(_net_bpfrs, OID_AUTO, closes, CTLFLAG_RD | BPFRS_MPSAFE, 0,
+    "Finished opens by the number of d_close calls they got");
+
+static u_int bpfrs_bufsize = 4096;
+SYSCTL_UINT(_net_bpfrs, OID_AUTO, bufsize, CTLFLAG_RWTUN, &bpfrs_bufsize, 0,
+    "Default capture buffer size in bytes");
+static u_int bpfrs_maxbufsize = 0x80000;
+SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxbufsize, CTLFLAG_RWTUN,
+    &bpfrs_maxbufsize, 0, "Maximum capture buffer size in bytes");
+static u_int bpfrs_maxinsns = BPF_MAXINSNS;
+SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxinsns, CTLFLAG_RWTUN, &bpfrs_maxinsns, 0,
+    "Maximum number of instructions in a filter program");
+
+#define	BPFRS_COUNTER(parent, name, index, descr)			\
+	SYSCTL_U64(parent, OID_AUTO, name, CTLFLAG_RD,			\
+	    &bpfrs_stats[index], 0, descr)
+BPFRS_COUNTER(_net_bpfrs, opens, BPFRS_STAT_OPENS,
+    "Opens that succeeded");
+BPFRS_COUNTER(_net_bpfrs, live, BPFRS_STAT_LIVE,
+    "Opens that are neither closed nor revoked");
+BPFRS_COUNTER(_net_bpfrs, descriptors, BPFRS_STAT_DESCRIPTORS,
+    "Descriptors whose memory is not yet given back");
+BPFRS_COUNTER(_net_bpfrs, revokes, BPFRS_STAT_REVOKES,
+    "d_close calls that carried FREVOKE");
+BPFRS_COUNTER(_net_bpfrs, revoked_opens, BPFRS_STAT_REVOKED_OPENS,
+    "Opens refused because a revoke came in between");
+BPFRS_COUNTER(_net_bpfrs_closes, zero, BPFRS_STAT_CLOSES_ZERO,
+    "Opens that ended without a d_close");
+BPFRS_COUNTER(_net_bpfrs_closes, one, BPFRS_STAT_CLOSES_ONE,
+    "Opens that got one d_close");
+BPFRS_COUNTER(_net_bpfrs_closes, two, BPFRS_STAT_CLOSES_TWO,
+    "Opens that got two d_close");
+BPFRS_COUNTER(_net_bpfrs_closes, more, BPFRS_STAT_CLOSES_MORE,
+    "Opens that got more than two d_close");
+BPFRS_COUNTER(_net_bpfrs_closes, orphan, BPFRS_STAT_CLOSES_ORPHAN,
+    "d_close calls that belonged to no known open");
+
+uint32_t
+bpfrs_kpi_tunable(enum bpfrs_tunable which)
+{
+
+	switch (which) {
+	case BPFRS_TUNABLE_BUFSIZE:
+		return (bpfrs_bufsize);
+	case BPFRS_TUNABLE_MAXBUFSIZE:
+		return (bpfrs_maxbufsize);
+	case BPFRS_TUNABLE_MAXINSNS:
+		return (bpfrs_maxinsns);
+	}
+	return (0);
+}
+
+void
+bpfrs_kpi_log(const char *msg, size_t len)
+{
+
+	printf("bpfrs: %.*s\n", (int)MIN(len, INT_MAX), msg);
+}
+
+void
+bpfrs_kpi_panic(const char *msg, size_t len)
+{
+
+	panic("bpfrs: %.*s", (int)MIN(len, INT_MAX), msg);
+}
+
+/*
+ * Load and unload.  On the way out everything that can call the driver is cut
+ * off from outside to inside: names, nodes, interfaces, deferred frees.
+ */
+static eventhandler_tag	bpfrs_clone_tag;
+
+static int
+bpfrs_load(void)
+{
+	int error;
+
+	bpfrs_ifnet_attach();
+	error = bpfrs_rs_load();
+	if (error != 0) {
+		bpfrs_ifnet_detach();
+		return (error);
+	}
+	bpfrs_clone_tag = EVENTHANDLER_REGISTER(dev_clone, bpfrs_clone, NULL,
+	    EVENTHANDLER_PRI_ANY);
+	return (0);
+}
+
+static int
+bpfrs_unload(int force)
+{
+	int error;
+
+	EVENTHANDLER_DEREGISTER(dev_clone, bpfrs_clone_tag);
+#if __FreeBSD_version < 1300000
+	drain_dev_clone_events();
+#endif
+	error = bpfrs_rs_unload(force);
+	if (error != 0) {
+		bpfrs_clone_tag = EVENTHANDLER_REGISTER(dev_clone, bpfrs_clone,
+		    NULL, EVENTHANDLER_PRI_ANY);
+		return (error);
+	}
+	bpfrs_ifnet_detach();
+	return (0);
+}
+
+static int
+bpfrs_modevent(module_t mod __unused, int what, void *arg __unused)
+{
+	/*
+	 * MOD_UNLOAD does not say whether kldunload(8) was told to force it,
+	 * but MOD_QUIESCE comes before it and only a forced unload goes on
+	 * after that was refused.
+	 */
+	static int refused;
+
+	switch (what) {
+	case MOD_LOAD:
+		return (bpfrs_load());
+	case MOD_QUIESCE:
+		refused = bpfrs_stats[BPFRS_STAT_LIVE] != 0;
+		return (refused ? EBUSY : 0);
+	case MOD_UNLOAD:
+		return (bpfrs_unload(refused));
+	case MOD_SHUTDOWN:
+		return (0);
+	default:
+		return (EOPNOTSUPP);
+	}
+}
+
+static moduledata_t bpfrs_moduledata = { "bpfrs", bpfrs_modevent, NULL };
+DECLARE_MODULE(bpfrs, bpfrs_moduledata, SI_SUB_PSEUDO, SI_ORDER_ANY);
+MODULE_VERSION(bpfrs, 1);

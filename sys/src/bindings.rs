@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Generated from sys/kpi.h by `make bindings`: do not edit.
+
+pub const BPFRS_IFNAMSIZ: i32 = 16;
+pub const BPFRS_MAXUNITS: i32 = 256;
+pub const BPFRS_TIMER_IDLE: i32 = 0;
+pub const BPFRS_TIMER_WAITING: i32 = 1;
+pub const BPFRS_TIMER_TIMED_OUT: i32 = 2;
+pub const BPFRS_TIME_PRECISE: i32 = 0;
+pub const BPFRS_TIME_FAST: i32 = 1;
+pub type __uint32_t = cty::c_uint;
+pub type __int64_t = cty::c_long;
+pub type __uint64_t = cty::c_ulong;
+pub type __time_t = __int64_t;
+pub type __suseconds_t = cty::c_long;
+pub type u_char = cty::c_uchar;
+pub type u_short = cty::c_ushort;
+pub type u_int = cty::c_uint;
+pub type u_int32_t = __uint32_t;
+pub type u_int64_t = __uint64_t;
+pub type suseconds_t = __suseconds_t;
+pub type time_t = __time_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct timeval {
+    pub tv_sec: time_t,
+    pub tv_usec: suseconds_t,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of timeval"][::core::mem::size_of::<timeval>() - 16usize];
+    ["Alignment of timeval"][::core::mem::align_of::<timeval>() - 8usize];
+    ["Offset of field: timeval::tv_sec"][::core::mem::offset_of!(timeval, tv_sec) - 0usize];
+    ["Offset of field: timeval::tv_usec"][::core::mem::offset_of!(timeval, tv_usec) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug)]
+pub struct ifnet {
+    _unused: [u8; 0],
+}
+pub type bpf_u_int32 = u_int32_t;
+pub type bpf_int64 = i64;
+pub type bpf_u_int64 = u_int64_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_program {
+    pub bf_len: u_int,
+    pub bf_insns: *mut bpf_insn,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_program"][::core::mem::size_of::<bpf_program>() - 16usize];
+    ["Alignment of bpf_program"][::core::mem::align_of::<bpf_program>() - 8usize];
+    ["Offset of field: bpf_program::bf_len"][::core::mem::offset_of!(bpf_program, bf_len) - 0usize];
+    ["Offset of field: bpf_program::bf_insns"]
+        [::core::mem::offset_of!(bpf_program, bf_insns) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_stat {
+    pub bs_recv: u_int,
+    pub bs_drop: u_int,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_stat"][::core::mem::size_of::<bpf_stat>() - 8usize];
+    ["Alignment of bpf_stat"][::core::mem::align_of::<bpf_stat>() - 4usize];
+    ["Offset of field: bpf_stat::bs_recv"][::core::mem::offset_of!(bpf_stat, bs_recv) - 0usize];
+    ["Offset of field: bpf_stat::bs_drop"][::core::mem::offset_of!(bpf_stat, bs_drop) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_version {
+    pub bv_major: u_short,
+    pub bv_minor: u_short,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_version"][::core::mem::size_of::<bpf_version>() - 4usize];
+    ["Alignment of bpf_version"][::core::mem::align_of::<bpf_version>() - 2usize];
+    ["Offset of field: bpf_version::bv_major"]
+        [::core::mem::offset_of!(bpf_version, bv_major) - 0usize];
+    ["Offset of field: bpf_version::bv_minor"]
+        [::core::mem::offset_of!(bpf_version, bv_minor) - 2usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_zbuf {
+    pub bz_bufa: *mut cty::c_void,
+    pub bz_bufb: *mut cty::c_void,
+    pub bz_buflen: usize,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_zbuf"][::core::mem::size_of::<bpf_zbuf>() - 24usize];
+    ["Alignment of bpf_zbuf"][::core::mem::align_of::<bpf_zbuf>() - 8usize];
+    ["Offset of field: bpf_zbuf::bz_bufa"][::core::mem::offset_of!(bpf_zbuf, bz_bufa) - 0usize];
+    ["Offset of field: bpf_zbuf::bz_bufb"][::core::mem::offset_of!(bpf_zbuf, bz_bufb) - 8usize];
+    ["Offset of field: bpf_zbuf::bz_buflen"]
+        [::core::mem::offset_of!(bpf_zbuf, bz_buflen) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_ts {
+    pub bt_sec: bpf_int64,
+    pub bt_frac: bpf_u_int64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_ts"][::core::mem::size_of::<bpf_ts>() - 16usize];
+    ["Alignment of bpf_ts"][::core::mem::align_of::<bpf_ts>() - 8usize];
+    ["Offset of field: bpf_ts::bt_sec"][::core::mem::offset_of!(bpf_ts, bt_sec) - 0usize];
+    ["Offset of field: bpf_ts::bt_frac"][::core::mem::offset_of!(bpf_ts, bt_frac) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_xhdr {
+    pub bh_tstamp: bpf_ts,
+    pub bh_caplen: bpf_u_int32,
+    pub bh_datalen: bpf_u_int32,
+    pub bh_hdrlen: u_short,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_xhdr"][::core::mem::size_of::<bpf_xhdr>() - 32usize];
+    ["Alignment of bpf_xhdr"][::core::mem::align_of::<bpf_xhdr>() - 8usize];
+    ["Offset of field: bpf_xhdr::bh_tstamp"][::core::mem::offset_of!(bpf_xhdr, bh_tstamp) - 0usize];
+    ["Offset of field: bpf_xhdr::bh_caplen"]
+        [::core::mem::offset_of!(bpf_xhdr, bh_caplen) - 16usize];
+    ["Offset of field: bpf_xhdr::bh_datalen"]
+        [::core::mem::offset_of!(bpf_xhdr, bh_datalen) - 20usize];
+    ["Offset of field: bpf_xhdr::bh_hdrlen"]
+        [::core::mem::offset_of!(bpf_xhdr, bh_hdrlen) - 24usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_hdr {
+    pub bh_tstamp: timeval,
+    pub bh_caplen: bpf_u_int32,
+    pub bh_datalen: bpf_u_int32,
+    pub bh_hdrlen: u_short,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_hdr"][::core::mem::size_of::<bpf_hdr>() - 32usize];
+    ["Alignment of bpf_hdr"][::core::mem::align_of::<bpf_hdr>() - 8usize];
+    ["Offset of field: bpf_hdr::bh_tstamp"][::core::mem::offset_of!(bpf_hdr, bh_tstamp) - 0usize];
+    ["Offset of field: bpf_hdr::bh_caplen"][::core::mem::offset_of!(bpf_hdr, bh_caplen) - 16usize];
+    ["Offset of field: bpf_hdr::bh_datalen"]
+        [::core::mem::offset_of!(bpf_hdr, bh_datalen) - 20usize];
+    ["Offset of field: bpf_hdr::bh_hdrlen"][::core::mem::offset_of!(bpf_hdr, bh_hdrlen) - 24usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_insn {
+    pub code: u_short,
+    pub jt: u_char,
+    pub jf: u_char,
+    pub k: bpf_u_int32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_insn"][::core::mem::size_of::<bpf_insn>() - 8usize];
+    ["Alignment of bpf_insn"][::core::mem::align_of::<bpf_insn>() - 4usize];
+    ["Offset of field: bpf_insn::code"][::core::mem::offset_of!(bpf_insn, code) - 0usize];
+    ["Offset of field: bpf_insn::jt"][::core::mem::offset_of!(bpf_insn, jt) - 2usize];
+    ["Offset of field: bpf_insn::jf"][::core::mem::offset_of!(bpf_insn, jf) - 3usize];
+    ["Offset of field: bpf_insn::k"][::core::mem::offset_of!(bpf_insn, k) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpf_dltlist {
+    pub bfl_len: u_int,
+    pub bfl_list: *mut u_int,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_dltlist"][::core::mem::size_of::<bpf_dltlist>() - 16usize];
+    ["Alignment of bpf_dltlist"][::core::mem::align_of::<bpf_dltlist>() - 8usize];
+    ["Offset of field: bpf_dltlist::bfl_len"]
+        [::core::mem::offset_of!(bpf_dltlist, bfl_len) - 0usize];
+    ["Offset of field: bpf_dltlist::bfl_list"]
+        [::core::mem::offset_of!(bpf_dltlist, bfl_list) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug)]
+pub struct bpfrs_monitor {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct cdev {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct mbuf {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct uio {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct vnode {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_epoch_tracker {
+    pub et_opaque: [u64; 8usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_epoch_tracker"][::core::mem::size_of::<bpfrs_epoch_tracker>() - 64usize];
+    ["Alignment of bpfrs_epoch_tracker"][::core::mem::align_of::<bpfrs_epoch_tracker>() - 8usize];
+    ["Offset of field: bpfrs_epoch_tracker::et_opaque"]
+        [::core::mem::offset_of!(bpfrs_epoch_tracker, et_opaque) - 0usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_epoch_context {
+    pub ec_opaque: [*mut cty::c_void; 2usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_epoch_context"][::core::mem::size_of::<bpfrs_epoch_context>() - 16usize];
+    ["Alignment of bpfrs_epoch_context"][::core::mem::align_of::<bpfrs_epoch_context>() - 8usize];
+    ["Offset of field: bpfrs_epoch_context::ec_opaque"]
+        [::core::mem::offset_of!(bpfrs_epoch_context, ec_opaque) - 0usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_bintime {
+    pub bt_sec: i64,
+    pub bt_frac: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_bintime"][::core::mem::size_of::<bpfrs_bintime>() - 16usize];
+    ["Alignment of bpfrs_bintime"][::core::mem::align_of::<bpfrs_bintime>() - 8usize];
+    ["Offset of field: bpfrs_bintime::bt_sec"]
+        [::core::mem::offset_of!(bpfrs_bintime, bt_sec) - 0usize];
+    ["Offset of field: bpfrs_bintime::bt_frac"]
+        [::core::mem::offset_of!(bpfrs_bintime, bt_frac) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_tap_info {
+    pub ti_dlt: u32,
+    pub ti_hdrlen: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_tap_info"][::core::mem::size_of::<bpfrs_tap_info>() - 8usize];
+    ["Alignment of bpfrs_tap_info"][::core::mem::align_of::<bpfrs_tap_info>() - 4usize];
+    ["Offset of field: bpfrs_tap_info::ti_dlt"]
+        [::core::mem::offset_of!(bpfrs_tap_info, ti_dlt) - 0usize];
+    ["Offset of field: bpfrs_tap_info::ti_hdrlen"]
+        [::core::mem::offset_of!(bpfrs_tap_info, ti_hdrlen) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_ifreq {
+    pub ifr_name: [cty::c_char; 16usize],
+    pub ifr_rest: [cty::c_char; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_ifreq"][::core::mem::size_of::<bpfrs_ifreq>() - 32usize];
+    ["Alignment of bpfrs_ifreq"][::core::mem::align_of::<bpfrs_ifreq>() - 1usize];
+    ["Offset of field: bpfrs_ifreq::ifr_name"]
+        [::core::mem::offset_of!(bpfrs_ifreq, ifr_name) - 0usize];
+    ["Offset of field: bpfrs_ifreq::ifr_rest"]
+        [::core::mem::offset_of!(bpfrs_ifreq, ifr_rest) - 16usize];
+};
+pub mod bpfrs_ioc {
+    #[allow(unused_imports)]
+    use super::*;
+    pub type Type = cty::c_ulong;
+    pub const BPFRS_BIOCGBLEN: Type = 1074020966;
+    pub const BPFRS_BIOCSBLEN: Type = 3221504614;
+    pub const BPFRS_BIOCSETF: Type = 2148549223;
+    pub const BPFRS_BIOCFLUSH: Type = 536887912;
+    pub const BPFRS_BIOCPROMISC: Type = 536887913;
+    pub const BPFRS_BIOCGDLT: Type = 1074020970;
+    pub const BPFRS_BIOCGETIF: Type = 1075855979;
+    pub const BPFRS_BIOCSETIF: Type = 2149597804;
+    pub const BPFRS_BIOCSRTIMEOUT: Type = 2148549229;
+    pub const BPFRS_BIOCGRTIMEOUT: Type = 1074807406;
+    pub const BPFRS_BIOCGSTATS: Type = 1074283119;
+    pub const BPFRS_BIOCIMMEDIATE: Type = 2147762800;
+    pub const BPFRS_BIOCVERSION: Type = 1074020977;
+    pub const BPFRS_BIOCGRSIG: Type = 1074020978;
+    pub const BPFRS_BIOCSRSIG: Type = 2147762803;
+    pub const BPFRS_BIOCGHDRCMPLT: Type = 1074020980;
+    pub const BPFRS_BIOCSHDRCMPLT: Type = 2147762805;
+    pub const BPFRS_BIOCGDIRECTION: Type = 1074020982;
+    pub const BPFRS_BIOCSDIRECTION: Type = 2147762807;
+    pub const BPFRS_BIOCSDLT: Type = 2147762808;
+    pub const BPFRS_BIOCGDLTLIST: Type = 3222291065;
+    pub const BPFRS_BIOCLOCK: Type = 536887930;
+    pub const BPFRS_BIOCSETWF: Type = 2148549243;
+    pub const BPFRS_BIOCFEEDBACK: Type = 2147762812;
+    pub const BPFRS_BIOCGETBUFMODE: Type = 1074020989;
+    pub const BPFRS_BIOCSETBUFMODE: Type = 2147762814;
+    pub const BPFRS_BIOCGETZMAX: Type = 1074283135;
+    pub const BPFRS_BIOCROTZBUF: Type = 1075331712;
+    pub const BPFRS_BIOCSETZBUF: Type = 2149073537;
+    pub const BPFRS_BIOCSETFNR: Type = 2148549250;
+    pub const BPFRS_BIOCGTSTAMP: Type = 1074020995;
+    pub const BPFRS_BIOCSTSTAMP: Type = 2147762820;
+    pub const BPFRS_BIOCSETVLANPCP: Type = 2147762821;
+    pub const BPFRS_FIONREAD: Type = 1074030207;
+    pub const BPFRS_FIONBIO: Type = 2147772030;
+    pub const BPFRS_TIOCGPGRP: Type = 1074033783;
+}
+pub mod bpfrs_const {
+    #[allow(unused_imports)]
+    use super::*;
+    pub type Type = cty::c_int;
+    pub const BPFRS_EPERM: Type = 1;
+    pub const BPFRS_EINTR: Type = 4;
+    pub const BPFRS_ENXIO: Type = 6;
+    pub const BPFRS_ENOMEM: Type = 12;
+    pub const BPFRS_EFAULT: Type = 14;
+    pub const BPFRS_EBUSY: Type = 16;
+    pub const BPFRS_EINVAL: Type = 22;
+    pub const BPFRS_EWOULDBLOCK: Type = 35;
+    pub const BPFRS_EOPNOTSUPP: Type = 45;
+    pub const BPFRS_ERESTART: Type = -1;
+    pub const BPFRS_POLLIN: Type = 1;
+    pub const BPFRS_POLLRDNORM: Type = 64;
+    pub const BPFRS_POLLOUT: Type = 4;
+    pub const BPFRS_POLLWRNORM: Type = 4;
+    pub const BPFRS_POLLHUP: Type = 16;
+    pub const BPFRS_O_NONBLOCK: Type = 4;
+    pub const BPFRS_SIGIO: Type = 23;
+    pub const BPFRS_NSIG: Type = 32;
+    pub const BPFRS_DLT_NULL: Type = 0;
+    pub const BPFRS_BPF_MAJOR_VERSION: Type = 1;
+    pub const BPFRS_BPF_MINOR_VERSION: Type = 1;
+    pub const BPFRS_BPF_MINBUFSIZE: Type = 32;
+    pub const BPFRS_BPF_MEMWORDS: Type = 16;
+    pub const BPFRS_BPF_BUFMODE_BUFFER: Type = 1;
+    pub const BPFRS_BPF_BUFMODE_ZBUF: Type = 2;
+    pub const BPFRS_BPF_D_IN: Type = 0;
+    pub const BPFRS_BPF_D_INOUT: Type = 1;
+    pub const BPFRS_BPF_D_OUT: Type = 2;
+    pub const BPFRS_BPF_T_MICROTIME: Type = 0;
+    pub const BPFRS_BPF_T_NANOTIME: Type = 1;
+    pub const BPFRS_BPF_T_BINTIME: Type = 2;
+    pub const BPFRS_BPF_T_NONE: Type = 3;
+    pub const BPFRS_BPF_T_FORMAT_MASK: Type = 3;
+    pub const BPFRS_BPF_T_FAST: Type = 256;
+    pub const BPFRS_BPF_T_MONOTONIC: Type = 512;
+}
+pub mod bpfrs_stat {
+    #[allow(unused_imports)]
+    use super::*;
+    pub type Type = cty::c_uint;
+    pub const BPFRS_STAT_OPENS: Type = 0;
+    pub const BPFRS_STAT_LIVE: Type = 1;
+    pub const BPFRS_STAT_DESCRIPTORS: Type = 2;
+    pub const BPFRS_STAT_REVOKES: Type = 3;
+    pub const BPFRS_STAT_REVOKED_OPENS: Type = 4;
+    pub const BPFRS_STAT_CLOSES_ZERO: Type = 5;
+    pub const BPFRS_STAT_CLOSES_ONE: Type = 6;
+    pub const BPFRS_STAT_CLOSES_TWO: Type = 7;
+    pub const BPFRS_STAT_CLOSES_MORE: Type = 8;
+    pub const BPFRS_STAT_CLOSES_ORPHAN: Type = 9;
+    pub const BPFRS_NSTATS: Type = 10;
+}
+unsafe extern "C" {
+    pub static mut bpfrs_stats: [u64; 10usize];
+}
+pub mod bpfrs_tunable {
+    #[allow(unused_imports)]
+    use super::*;
+    pub type Type = cty::c_uint;
+    pub const BPFRS_TUNABLE_BUFSIZE: Type = 0;
+    pub const BPFRS_TUNABLE_MAXBUFSIZE: Type = 1;
+    pub const BPFRS_TUNABLE_MAXINSNS: Type = 2;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_tunable(arg1: bpfrs_tunable::Type) -> u32;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_log(msg: *const cty::c_char, len: usize);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_panic(msg: *const cty::c_char, len: usize) -> !;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_malloc(size: usize) -> *mut cty::c_void;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_free(arg1: *mut cty::c_void);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_epoch_enter(arg1: *mut bpfrs_epoch_tracker);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_epoch_exit(arg1: *mut bpfrs_epoch_tracker);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_epoch_call(
+        arg1: *mut bpfrs_epoch_context,
+        arg2: ::core::option::Option<unsafe extern "C" fn(arg1: *mut bpfrs_epoch_context)>,
+    );
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_epoch_drain();
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_alloc() -> *mut bpfrs_monitor;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_free(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_lock(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_unlock(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_sleep(
+        arg1: *mut bpfrs_monitor,
+        ticks: cty::c_int,
+        intr: cty::c_int,
+    ) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_wakeup(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_selrecord(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_timer_start(arg1: *mut bpfrs_monitor, ticks: cty::c_int);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_timer_stop(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_timer_state(arg1: *mut bpfrs_monitor) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_drain(arg1: *mut bpfrs_monitor);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_control_lock();
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_control_unlock();
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_copyin(
+        uaddr: *const cty::c_void,
+        kaddr: *mut cty::c_void,
+        len: usize,
+    ) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_copyout(
+        kaddr: *const cty::c_void,
+        uaddr: *mut cty::c_void,
+        len: usize,
+    ) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_uio_resid(arg1: *const uio) -> isize;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_uiomove(kaddr: *const cty::c_void, len: usize, arg1: *mut uio) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_node_create(unit: cty::c_int, arg1: *mut *mut cdev) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_node_destroy(arg1: *mut cdev);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_cdev_drv1(arg1: *mut cdev) -> *mut *mut cty::c_void;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_cdev_ref(arg1: *mut cdev);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_cdev_rel(arg1: *mut cdev);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_cdevpriv_set(arg1: *mut cty::c_void) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_cdevpriv_get(arg1: *mut cdev) -> *mut cty::c_void;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_vnode_hold() -> *mut vnode;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_vnode_doomed(arg1: *mut vnode) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_vnode_drop(arg1: *mut vnode);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_fail_open();
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_fail_close();
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_byname(name: *const cty::c_char) -> *mut ifnet;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_rele(arg1: *mut ifnet);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_name(arg1: *mut ifnet, name: *mut cty::c_char);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_promisc(arg1: *mut ifnet, on: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_tap_info(arg1: *mut ifnet, arg2: *mut bpfrs_tap_info) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_tap_on(arg1: *mut ifnet) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_tap_off(arg1: *mut ifnet) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_tap_quiesce();
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_mbuf_length(arg1: *const mbuf) -> usize;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_mbuf_first(arg1: *const mbuf, arg2: *mut *const cty::c_void) -> usize;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_mbuf_copy(arg1: *const mbuf, off: usize, len: usize, arg2: *mut cty::c_void);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_uptime(how: cty::c_int, arg1: *mut bpfrs_bintime);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_boottime(arg1: *mut bpfrs_bintime);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_timeval2ticks(sec: i64, usec: i64, ticks: *mut cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_hz() -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_pause(ticks: cty::c_int);
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_load() -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_unload(force: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_clone(unit: cty::c_int) -> *mut cdev;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_open(arg1: *mut cdev) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_close(arg1: *mut cdev, revoke: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_purge(arg1: *mut cdev);
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_read(arg1: *mut cdev, arg2: *mut uio, ioflag: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_ioctl(arg1: *mut cdev, cmd: cty::c_ulong, data: *mut cty::c_void)
+    -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_poll(arg1: *mut cdev, events: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_dtor(priv_: *mut cty::c_void);
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_ifdeparture(arg1: *mut ifnet);
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_tap(
+        arg1: *mut ifnet,
+        hdr: *const cty::c_void,
+        hdrlen: usize,
+        m: *const mbuf,
+        in_: cty::c_int,
+    );
+}
