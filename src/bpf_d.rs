@@ -71,9 +71,12 @@ pub(crate) struct Settings {
     pub(crate) locked: bool,
     pub(crate) hdrcmplt: bool,
     pub(crate) feedback: bool,
+    /// FIOASYNC: a signal whenever a reader would wake.
+    pub(crate) asynchronous: bool,
     pub(crate) tstamp: Tstamp,
     /// Ticks that a read waits; 0 for ever.
     pub(crate) rtout: c_int,
+    /// The signal for FIOASYNC; 0 for none.
     pub(crate) sig: u32,
 }
 
@@ -180,6 +183,7 @@ impl BpfD {
                     locked: false,
                     hdrcmplt: false,
                     feedback: false,
+                    asynchronous: false,
                     tstamp: Tstamp::MICROTIME,
                     rtout: 0,
                     sig: bpfrs_sys::bpfrs_const::BPFRS_SIGIO as u32,
@@ -231,7 +235,7 @@ impl BpfD {
                 stats::decrement(stats::LIVE);
             }
             state.stop_timer();
-            state.wakeup();
+            Self::wake(&mut state);
             state.vnode.take()
         };
         Self::unpublish(this);
@@ -246,7 +250,16 @@ impl BpfD {
 
     /// Wakes whoever is inside once more: devfs waits for them.
     pub(crate) fn purge(&self) {
-        self.monitor.lock().wakeup();
+        Self::wake(&mut self.monitor.lock());
+    }
+
+    /// Wakes whoever waits for packets, or for the end of them.
+    pub(crate) fn wake(state: &mut MonitorGuard<'_, State>) {
+        state.wakeup();
+        let Settings { asynchronous, sig, .. } = state.settings;
+        if asynchronous && sig != 0 {
+            state.sigio(c_int::try_from(sig).unwrap_or(0));
+        }
     }
 
     /// Counts a `d_close`.
@@ -422,7 +435,7 @@ impl BpfD {
         }
         self.counters.matched.fetch_add(1, Ordering::Relaxed);
         if self.store(&mut state, packet, snaplen as usize, clock) {
-            state.wakeup();
+            Self::wake(&mut state);
         }
     }
 

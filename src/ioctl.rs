@@ -82,6 +82,15 @@ impl BpfD {
             }
             // The flag reaches read(2) without the driver keeping it.
             BPFRS_FIONBIO => Ok(()),
+            BPFRS_FIOASYNC => {
+                this.monitor.lock().settings.asynchronous = arg.get::<i32>()? != 0;
+                Ok(())
+            }
+            BPFRS_FIOSETOWN => this.set_owner(arg.get()?),
+            BPFRS_FIOGETOWN => arg.put(this.monitor.owner()),
+            // The same with the sign of a terminal's process group.
+            BPFRS_TIOCSPGRP => this.set_owner(arg.get::<i32>()?.wrapping_neg()),
+            BPFRS_TIOCGPGRP => arg.put(this.monitor.owner().wrapping_neg()),
             BPFRS_BIOCFLUSH => {
                 let mut state = this.monitor.lock();
                 this.reset(&mut state);
@@ -187,6 +196,18 @@ impl BpfD {
         state.bufsize = size;
         drop(state);
         Ok(size)
+    }
+
+    /// FIOSETOWN.
+    fn set_owner(&self, owner: i32) -> Result<()> {
+        self.monitor.set_owner(owner)?;
+        // The end of the open forgets the owner after it marked it dead; an
+        // owner set later than that would be set for ever (I4).
+        let alive = self.monitor.lock().alive();
+        if alive.is_err() {
+            self.monitor.drain();
+        }
+        alive
     }
 
     /// BIOCSETBUFMODE: nothing but what it is.

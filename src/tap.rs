@@ -187,7 +187,7 @@ pub(crate) fn departed(key: Key) {
     if let Some(peers) = tap.peers.get() {
         for d in peers.iter() {
             detach_locked(&control, d);
-            d.monitor.lock().wakeup();
+            BpfD::wake(&mut d.monitor.lock());
         }
     }
     release_unused(&control);

@@ -96,7 +96,9 @@ enum bpfrs_ioc : unsigned long {
 	BPFRS_IOC(BIOCSETZBUF), BPFRS_IOC(BIOCSETFNR),
 	BPFRS_IOC(BIOCGTSTAMP), BPFRS_IOC(BIOCSTSTAMP),
 	BPFRS_IOC(BIOCSETVLANPCP),
-	BPFRS_IOC(FIONREAD), BPFRS_IOC(FIONBIO), BPFRS_IOC(TIOCGPGRP),
+	BPFRS_IOC(FIONREAD), BPFRS_IOC(FIONBIO), BPFRS_IOC(FIOASYNC),
+	BPFRS_IOC(FIOSETOWN), BPFRS_IOC(FIOGETOWN),
+	BPFRS_IOC(TIOCSPGRP), BPFRS_IOC(TIOCGPGRP),
 };
 #undef BPFRS_IOC
 
@@ -179,6 +181,10 @@ int	 bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *);
 #define	BPFRS_TIMER_IDLE	0
 #define	BPFRS_TIMER_WAITING	1
 #define	BPFRS_TIMER_TIMED_OUT	2
+void	 bpfrs_kpi_monitor_sigio(struct bpfrs_monitor *, int sig);
+/* Who gets that signal: a process, or minus a process group.  Sleeps, unlocked. */
+int	 bpfrs_kpi_monitor_setown(struct bpfrs_monitor *, int owner);
+int	 bpfrs_kpi_monitor_getown(struct bpfrs_monitor *);
 /* Ends all waiting for good: nobody may wait after it.  Sleeps, unlocked. */
 void	 bpfrs_kpi_monitor_drain(struct bpfrs_monitor *);
 

@@ -72,7 +72,7 @@ unsafe fn slot_of<'a>(raw: NonNull<sys::cdev>) -> &'a Slot<BpfD> {
 fn unreachable_null() -> ! {
     const MESSAGE: &str = "devfs passed a NULL cdev";
     // SAFETY: pointer and length are those of a constant.
-    unsafe { sys::bpfrs_kpi_panic(MESSAGE.as_ptr().cast(), MESSAGE.len() as _) }
+    unsafe { sys::bpfrs_kpi_panic(MESSAGE.as_ptr().cast(), MESSAGE.len()) }
 }
 
 /// A counted reference to a cdev: its memory, not its node.

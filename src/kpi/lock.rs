@@ -9,10 +9,10 @@ use core::ptr::NonNull;
 
 use bpfrs_sys as sys;
 
-use super::errno::Errno;
+use super::errno::{Errno, Result};
 
 /// A value with its mutex(9) and with all that waits for it to change:
-/// sleepers, select(2)/poll(2) and one callout(9).
+/// sleepers, select(2)/poll(2), an owner for SIGIO and one callout(9).
 ///
 /// Who holds the lock must not sleep, fault or allocate.
 pub struct Monitor<T> {
@@ -59,8 +59,22 @@ impl<T> Monitor<T> {
         MonitorGuard { monitor: self, not_send: PhantomData }
     }
 
-    /// Waits until the callout cannot run any more and lets go of whoever is
-    /// still selecting. For a value whose users never wait again. Sleeps.
+    /// Who gets the signal of [`MonitorGuard::sigio`]: a process, or minus a
+    /// process group; 0 for nobody. Sleeps.
+    pub fn set_owner(&self, owner: c_int) -> Result<()> {
+        // SAFETY: thread context without the lock, as the documentation asks.
+        Errno::check(unsafe { sys::bpfrs_kpi_monitor_setown(self.raw.as_ptr(), owner) })
+    }
+
+    /// What [`Monitor::set_owner`] set.
+    pub fn owner(&self) -> c_int {
+        // SAFETY: the monitor lives as long as self.
+        unsafe { sys::bpfrs_kpi_monitor_getown(self.raw.as_ptr()) }
+    }
+
+    /// Waits until the callout cannot run any more, lets go of whoever is
+    /// still selecting and forgets the owner. For a value whose users never
+    /// wait again. Sleeps.
     pub fn drain(&self) {
         // SAFETY: thread context without the lock, as the documentation asks.
         unsafe { sys::bpfrs_kpi_monitor_drain(self.raw.as_ptr()) }
@@ -106,6 +120,12 @@ impl<T> MonitorGuard<'_, T> {
     pub fn wakeup(&mut self) {
         // SAFETY: the lock is held.
         unsafe { sys::bpfrs_kpi_monitor_wakeup(self.raw()) }
+    }
+
+    /// Sends `sig` to the owner, if there is one.
+    pub fn sigio(&mut self, sig: c_int) {
+        // SAFETY: the lock is held.
+        unsafe { sys::bpfrs_kpi_monitor_sigio(self.raw(), sig) }
     }
 
     /// Notes the calling thread's select(2) or poll(2).

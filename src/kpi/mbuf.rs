@@ -84,8 +84,8 @@ impl<'call> Packet<'call> {
             unsafe {
                 sys::bpfrs_kpi_mbuf_copy(
                     self.chain,
-                    offset as _,
-                    tail.len() as _,
+                    offset,
+                    tail.len(),
                     tail.as_mut_ptr().cast(),
                 );
             }

@@ -20,7 +20,7 @@ pub(super) fn allocate<T>() -> NonNull<T> {
 fn allocate_bytes(size: usize) -> NonNull<u8> {
     // SAFETY: any size is allowed; the caller is in thread context (module
     // documentation).
-    let p = unsafe { bpfrs_sys::bpfrs_kpi_malloc(size as _) };
+    let p = unsafe { bpfrs_sys::bpfrs_kpi_malloc(size) };
     match NonNull::new(p.cast()) {
         Some(p) => p,
         // M_WAITOK never returns NULL; this is the kernel breaking its word.
@@ -32,7 +32,7 @@ fn allocate_bytes(size: usize) -> NonNull<u8> {
 pub(super) fn out_of_memory() -> ! {
     const MESSAGE: &str = "malloc(9) with M_WAITOK returned NULL";
     // SAFETY: pointer and length are those of a constant.
-    unsafe { bpfrs_sys::bpfrs_kpi_panic(MESSAGE.as_ptr().cast(), MESSAGE.len() as _) }
+    unsafe { bpfrs_sys::bpfrs_kpi_panic(MESSAGE.as_ptr().cast(), MESSAGE.len()) }
 }
 
 /// Gives memory back.

@@ -27,7 +27,7 @@ pub mod host;
 /// Writes one line to the kernel's message buffer.
 pub fn log(line: &str) {
     // SAFETY: the pointer and the length are those of one live str.
-    unsafe { bpfrs_sys::bpfrs_kpi_log(line.as_ptr().cast(), line.len() as _) }
+    unsafe { bpfrs_sys::bpfrs_kpi_log(line.as_ptr().cast(), line.len()) }
 }
 
 #[cfg(feature = "kernel")]
@@ -67,6 +67,6 @@ mod panic {
         let _ = write!(line, "{info}");
         // SAFETY: used never exceeds the array, which lives on this stack
         // until the call ends; it does not return.
-        unsafe { bpfrs_sys::bpfrs_kpi_panic(line.bytes.as_ptr().cast(), line.used as _) }
+        unsafe { bpfrs_sys::bpfrs_kpi_panic(line.bytes.as_ptr().cast(), line.used) }
     }
 }

@@ -42,13 +42,13 @@ fn read(clock: impl FnOnce(*mut sys::bpfrs_bintime)) -> Bintime {
 /// The time since boot, exact: binuptime(9).
 pub fn uptime() -> Bintime {
     // SAFETY: the pointer is valid for the call; allowed in any context.
-    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_PRECISE as _, now) })
+    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_PRECISE, now) })
 }
 
 /// The time since boot as of the last tick: getbinuptime(9).
 pub fn uptime_fast() -> Bintime {
     // SAFETY: as above.
-    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_FAST as _, now) })
+    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_FAST, now) })
 }
 
 /// The time of boot: what makes an uptime a time of day.
@@ -61,7 +61,7 @@ pub fn boottime() -> Bintime {
 fn hz() -> i64 {
     static HZ: Once<c_int> = Once::new();
     // SAFETY: allowed in any context.
-    i64::from(*HZ.call_once(|| unsafe { sys::bpfrs_kpi_hz() })).max(1)
+    i64::from(*HZ.call_once(|| unsafe { sys::bpfrs_kpi_hz() }))
 }
 
 /// How many ticks a time is, rounded up, plus the one under way.
@@ -78,10 +78,10 @@ pub fn timeval_to_ticks(tv: timeval) -> Result<c_int> {
 /// How long `ticks` last.
 pub fn ticks_to_timeval(ticks: c_int) -> timeval {
     let (ticks, hz) = (i64::from(ticks), hz());
-    let usec_per_tick = 1_000_000i64.wrapping_div(hz);
+    let usec_per_tick = 1_000_000i64.checked_div(hz).unwrap_or(0);
     timeval {
-        tv_sec: ticks.wrapping_div(hz),
-        tv_usec: ticks.wrapping_rem(hz).wrapping_mul(usec_per_tick),
+        tv_sec: ticks.checked_div(hz).unwrap_or(0),
+        tv_usec: ticks.checked_rem(hz).unwrap_or(0).saturating_mul(usec_per_tick),
     }
 }
 

@@ -39,7 +39,7 @@ impl Uio<'_> {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         // SAFETY: valid during the call; `bytes` is only read.
         let error = unsafe {
-            sys::bpfrs_kpi_uiomove(bytes.as_ptr().cast(), bytes.len() as _, self.raw.as_ptr())
+            sys::bpfrs_kpi_uiomove(bytes.as_ptr().cast(), bytes.len(), self.raw.as_ptr())
         };
         Errno::check(error)
     }
@@ -101,7 +101,7 @@ pub fn copyin<T: Plain>(from: *const T, len: usize) -> Result<Array<T>> {
     let size = size_of::<T>().saturating_mul(len);
     // SAFETY: the array has `size` bytes; copyin(9) checks the user address.
     let error = unsafe {
-        sys::bpfrs_kpi_copyin(from.cast(), array.as_mut_ptr().cast(), size as _)
+        sys::bpfrs_kpi_copyin(from.cast(), array.as_mut_ptr().cast(), size)
     };
     Errno::check(error).map(|()| array)
 }
@@ -113,7 +113,7 @@ pub fn copyin<T: Plain>(from: *const T, len: usize) -> Result<Array<T>> {
 pub fn copyout<T: Plain>(value: T, to: *mut T) -> Result<()> {
     // SAFETY: `value` is only read; copyout(9) checks the user address.
     let error = unsafe {
-        sys::bpfrs_kpi_copyout((&raw const value).cast(), to.cast(), size_of::<T>() as _)
+        sys::bpfrs_kpi_copyout((&raw const value).cast(), to.cast(), size_of::<T>())
     };
     Errno::check(error)
 }

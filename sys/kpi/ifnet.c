@@ -93,20 +93,25 @@ static int
 bpfrs_lo_output(struct ifnet *ifp, struct mbuf *m, const struct sockaddr *dst,
     struct route *ro)
 {
+	struct ifnet *lo = V_loif;
 	uint32_t af;
 
 	/*
-	 * Stock taps where the packet has passed looutput()'s checks; the
-	 * same packets must be seen here.  bpf(4) writes carry the family in
-	 * the packet's place of the address.
+	 * The stock tap is in if_simloop(), behind the checks of looutput():
+	 * the same packets must be seen here, on the same interface.  That is
+	 * lo0 even for a packet that was sent to an address of another
+	 * interface (IPv6 passes that one as ifp); a copy of a multicast is
+	 * seen only if lo0 itself sent it.  A write(2) to bpf(4) carries the
+	 * address family where others have the address.
 	 */
 	if (dst->sa_family == AF_UNSPEC || dst->sa_family == pseudo_AF_HDRCMPLT)
 		memcpy(&af, dst->sa_data, sizeof(af));
 	else
 		af = dst->sa_family;
 	if ((af == AF_INET || af == AF_INET6) &&
-	    (ro == NULL || (ro->ro_flags & (RT_REJECT | RT_BLACKHOLE)) == 0))
-		bpfrs_rs_tap(ifp, &af, sizeof(af), m, 1);
+	    (ro == NULL || (ro->ro_flags & (RT_REJECT | RT_BLACKHOLE)) == 0) &&
+	    ((m->m_flags & M_MCAST) == 0 || lo == ifp))
+		bpfrs_rs_tap(lo, &af, sizeof(af), m, lo == ifp);
 	return (bpfrs_lo_next(ifp, m, dst, ro));
 }
 

@@ -1,8 +1,8 @@
 /*
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Locks: the monitor (an mtx(9) with its sleepers, selecters and callout) and
- * the control lock, an sx(9).
+ * Locks: the monitor (an mtx(9) with its sleepers, selecters, SIGIO owner and
+ * callout) and the control lock, an sx(9).
  */
 #include <sys/param.h>
 #include <sys/systm.h>
@@ -14,6 +14,7 @@
 #include <sys/priority.h>
 #include <sys/proc.h>
 #include <sys/selinfo.h>
+#include <sys/signalvar.h>
 #include <sys/sx.h>
 
 #include "../kpi.h"
@@ -29,6 +30,7 @@
 struct bpfrs_monitor {
 	struct mtx	mo_mtx;
 	struct selinfo	mo_sel;
+	struct sigio	*mo_sigio;
 	struct callout	mo_callout;
 	int		mo_timer;	/* BPFRS_TIMER_* */
 };
@@ -114,6 +116,8 @@ bpfrs_kpi_monitor_timer_stop(struct bpfrs_monitor *mo)
 {
 
 	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	if (mo->mo_timer == BPFRS_TIMER_IDLE)
+		return;
 	callout_stop(&mo->mo_callout);
 	mo->mo_timer = BPFRS_TIMER_IDLE;
 }
@@ -127,11 +131,34 @@ bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *mo)
 }
 
 void
+bpfrs_kpi_monitor_sigio(struct bpfrs_monitor *mo, int sig)
+{
+
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	pgsigio(&mo->mo_sigio, sig, 0);
+}
+
+int
+bpfrs_kpi_monitor_setown(struct bpfrs_monitor *mo, int owner)
+{
+
+	return (fsetown(owner, &mo->mo_sigio));
+}
+
+int
+bpfrs_kpi_monitor_getown(struct bpfrs_monitor *mo)
+{
+
+	return (fgetown(&mo->mo_sigio));
+}
+
+void
 bpfrs_kpi_monitor_drain(struct bpfrs_monitor *mo)
 {
 
 	callout_drain(&mo->mo_callout);
 	seldrain(&mo->mo_sel);
+	funsetown(&mo->mo_sigio);
 }
 
 static struct sx bpfrs_control_sx;

@@ -315,6 +315,10 @@ pub mod bpfrs_ioc {
     pub const BPFRS_BIOCSETVLANPCP: Type = 2147762821;
     pub const BPFRS_FIONREAD: Type = 1074030207;
     pub const BPFRS_FIONBIO: Type = 2147772030;
+    pub const BPFRS_FIOASYNC: Type = 2147772029;
+    pub const BPFRS_FIOSETOWN: Type = 2147772028;
+    pub const BPFRS_FIOGETOWN: Type = 1074030203;
+    pub const BPFRS_TIOCSPGRP: Type = 2147775606;
     pub const BPFRS_TIOCGPGRP: Type = 1074033783;
 }
 pub mod bpfrs_const {
@@ -447,6 +451,15 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_timer_state(arg1: *mut bpfrs_monitor) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_sigio(arg1: *mut bpfrs_monitor, sig: cty::c_int);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_setown(arg1: *mut bpfrs_monitor, owner: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_getown(arg1: *mut bpfrs_monitor) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_drain(arg1: *mut bpfrs_monitor);

@@ -10,6 +10,7 @@
 #[expect(
     missing_docs,
     non_camel_case_types,
+    clippy::allow_attributes,
     reason = "generated: the names and the documentation are those of sys/kpi.h"
 )]
 mod bindings;

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! malloc(9): every allocation is known, and freed memory is watched.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::c_void;
+use std::sync::Mutex;
+
+use super::{guard, thread};
+
+/// What freed memory is filled with.
+const POISON: u8 = 0xde;
+
+struct Heap {
+    live: Option<HashMap<usize, Layout>>,
+    /// Freed, poisoned and not given back yet, oldest first.
+    quarantine: VecDeque<(usize, Layout)>,
+    /// How many may be there. None under Miri, which watches better.
+    room: usize,
+}
+
+static HEAP: Mutex<Heap> = Mutex::new(Heap {
+    live: None,
+    quarantine: VecDeque::new(),
+    room: if cfg!(miri) { 0 } else { 256 },
+});
+
+impl Heap {
+    /// Gives memory back until `room` freed allocations are left.
+    fn shrink(&mut self, room: usize) {
+        while self.quarantine.len() > room
+            && let Some((address, layout)) = self.quarantine.pop_front()
+        {
+            check(address, layout);
+            // SAFETY: allocated below with this layout; not live any more.
+            unsafe { dealloc(std::ptr::with_exposed_provenance_mut(address), layout) };
+        }
+    }
+}
+
+/// Panics if freed memory was written to.
+fn check(address: usize, layout: Layout) {
+    // SAFETY: the allocation is in quarantine: ours, initialised by POISON.
+    let memory = unsafe { super::bytes(std::ptr::with_exposed_provenance(address), layout.size()) };
+    if let Some(at) = memory.iter().position(|byte| *byte != POISON) {
+        panic!("memory modified after free: byte {at} of {} at {address:#x}", layout.size());
+    }
+}
+
+/// How many allocations are alive.
+pub(super) fn live() -> usize {
+    guard(&HEAP).live.as_ref().map_or(0, HashMap::len)
+}
+
+/// Panics if any freed memory was written to since.
+pub fn check_freed() {
+    for (address, layout) in &guard(&HEAP).quarantine {
+        check(*address, *layout);
+    }
+}
+
+/// How many freed allocations are kept to be watched; 0 leaves that to a
+/// sanitizer.
+pub fn set_quarantine(room: usize) {
+    let mut heap = guard(&HEAP);
+    heap.room = room;
+    heap.shrink(room);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn bpfrs_kpi_malloc(size: usize) -> *mut c_void {
+    thread::may_sleep("malloc(9) with M_WAITOK");
+    let layout = Layout::from_size_align(size.max(1), 16).expect("a sane size");
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) };
+    assert!(!memory.is_null(), "the host is out of memory");
+    let address = memory.expose_provenance();
+    guard(&HEAP).live.get_or_insert_default().insert(address, layout);
+    memory.cast()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn bpfrs_kpi_free(memory: *mut c_void) {
+    if memory.is_null() {
+        return;
+    }
+    let mut heap = guard(&HEAP);
+    let address = memory.addr();
+    let Some(layout) = heap.live.as_mut().and_then(|live| live.remove(&address)) else {
+        panic!("free(9) of {address:#x}, which is not allocated");
+    };
+    // SAFETY: it was live, with this size, and nobody may use it any more.
+    unsafe { memory.cast::<u8>().write_bytes(POISON, layout.size()) };
+    heap.quarantine.push_back((address, layout));
+    let room = heap.room;
+    heap.shrink(room);
+}

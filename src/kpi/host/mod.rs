@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The host body of the KPI: `sys/kpi.h` on std threads.
+//!
+//! With it the unchanged driver runs as an ordinary program. It is a small
+//! kernel rather than a stub: locks, epochs, callouts, devfs with revoke(2)
+//! and several mounts, interfaces that come and go. And it checks what
+//! INVARIANTS and WITNESS would: whoever sleeps inside an epoch section,
+//! unlocks a lock of somebody else, frees twice or leaves something behind
+//! gets a message and ends the process.
+//!
+//! The driver's entry points and these functions are `extern "C"`, which does
+//! not unwind: a panic is an abort, as in the kernel.
+//!
+//! | module | instead of |
+//! |---|---|
+//! | `thread` | struct thread: what it holds, how it is woken |
+//! | `object` | counted kernel objects: cdevs, vnodes, interfaces |
+//! | `memory` | malloc(9) |
+//! | `epoch` | epoch(9) |
+//! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
+//! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
+//! | `ifnet`, `mbuf` | interfaces and packets |
+//! | `user`, `time`, `tunable`, `log`, `hook` | copyin(9), clocks, sysctl(9), printf(9), fail(9) |
+//! | `module` | kldload(2), kldunload(2) |
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "host body: a broken rule must stop the test"
+)]
+
+mod control;
+mod devfs;
+mod epoch;
+mod hook;
+mod ifnet;
+mod lock;
+mod log;
+mod mbuf;
+mod memory;
+mod module;
+mod monitor;
+mod object;
+mod thread;
+mod time;
+mod tunable;
+mod user;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use devfs::{File, Mount, revoke, revoke_inside};
+pub use epoch::{EpochHold, pending as epoch_pending, settle};
+pub use hook::{Hook, set_hook};
+pub use ifnet::{Interface, inject};
+pub use log::lines as log_lines;
+pub use mbuf::Chain;
+pub use memory::{check_freed, set_quarantine};
+pub use module::{Census, census, load, unload};
+pub use thread::Thread;
+pub use time::{Frozen, HZ, freeze as freeze_clock};
+pub use tunable::{Tunable, set_tunable};
+pub use user::Unmapped;
+
+/// errno(2) values of devfs and the system calls; the driver's own are in
+/// [`crate::kpi::errno`].
+pub mod errno {
+    /// No such file.
+    pub const ENOENT: i32 = 2;
+    /// Input/output error.
+    pub const EIO: i32 = 5;
+    /// Not a terminal: no such ioctl.
+    pub const ENOTTY: i32 = 25;
+}
+
+/// Locks a std mutex. One that a panic left behind is as good as any: the
+/// process is about to end.
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The bytes behind a pointer and a length from the driver.
+///
+/// # Safety
+/// They are those of a live slice, for `'a`.
+unsafe fn bytes<'a>(start: *const u8, len: usize) -> &'a [u8] {
+    // SAFETY: by the contract of this function.
+    unsafe { std::slice::from_raw_parts(start, len) }
+}

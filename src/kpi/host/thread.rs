@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A thread as the kernel knows it: what it holds, and how it is woken.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Instant;
+
+use super::devfs::OpenFile;
+use super::guard;
+
+/// A thread that has called the kernel: sleepers and signals are told by it.
+#[derive(Clone)]
+pub struct Thread(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    /// The epoch that its section began in; 0 outside.
+    epoch: AtomicU64,
+    wait: Mutex<Wait>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Wait {
+    /// wakeup(9) came since the sleep was armed.
+    woken: bool,
+    /// selwakeup(9) came since the poll was armed.
+    selected: bool,
+    /// A signal is pending.
+    signalled: bool,
+    asleep: bool,
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    Sleep,
+    Select,
+}
+
+/// Why it does not wait any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Woken,
+    Signalled,
+    TimedOut,
+}
+
+impl Thread {
+    /// The calling thread.
+    pub fn current() -> Thread {
+        LOCAL.with(|local| local.thread.clone())
+    }
+
+    /// Sends a signal: ends an interruptible sleep, now or the next one, with
+    /// EINTR.
+    pub fn signal(&self) {
+        guard(&self.0.wait).signalled = true;
+        self.0.changed.notify_all();
+    }
+
+    /// Whether it sleeps, or waits in poll(2).
+    pub fn is_asleep(&self) -> bool {
+        let wait = guard(&self.0.wait);
+        wait.asleep && !wait.woken && !wait.selected
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub(super) fn epoch(&self) -> &AtomicU64 {
+        &self.0.epoch
+    }
+
+    /// From here on a wake-up counts.
+    pub(super) fn arm(&self, channel: Channel) {
+        *guard(&self.0.wait).flag(channel) = false;
+    }
+
+    pub(super) fn wake(&self, channel: Channel) {
+        *guard(&self.0.wait).flag(channel) = true;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits for a wake-up since `arm`, for a signal or for the time.
+    pub(super) fn wait(
+        &self,
+        channel: Channel,
+        interruptible: bool,
+        deadline: Option<Instant>,
+    ) -> End {
+        let mut wait = guard(&self.0.wait);
+        wait.asleep = true;
+        let end = loop {
+            if *wait.flag(channel) {
+                break End::Woken;
+            }
+            if interruptible && wait.signalled {
+                wait.signalled = false;
+                break End::Signalled;
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            wait = match left {
+                Some(left) if left.is_zero() => break End::TimedOut,
+                Some(left) => self.0.changed.wait_timeout(wait, left).expect("a live thread").0,
+                None => self.0.changed.wait(wait).expect("a live thread"),
+            };
+        };
+        wait.asleep = false;
+        end
+    }
+}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "thread {}", self.0.id)
+    }
+}
+
+impl Wait {
+    fn flag(&mut self, channel: Channel) -> &mut bool {
+        match channel {
+            Channel::Sleep => &mut self.woken,
+            Channel::Select => &mut self.selected,
+        }
+    }
+}
+
+/// What the calling thread holds.
+struct Local {
+    thread: Thread,
+    /// Trackers of the epoch sections it is in, outermost first.
+    sections: RefCell<Vec<usize>>,
+    /// Monitors that it has locked, by address.
+    monitors: RefCell<Vec<usize>>,
+    /// Where it runs, if sleeping is forbidden there.
+    context: Cell<Option<&'static str>>,
+    /// `td_fpop`.
+    file: Cell<*const OpenFile>,
+}
+
+/// All threads, for the grace periods.
+static THREADS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static LOCAL: Local = {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let inner = Arc::new(Inner {
+            id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            epoch: AtomicU64::new(0),
+            wait: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let mut threads = guard(&THREADS);
+        threads.retain(|thread| thread.strong_count() != 0);
+        threads.push(Arc::downgrade(&inner));
+        Local {
+            thread: Thread(inner),
+            sections: RefCell::default(),
+            monitors: RefCell::default(),
+            context: Cell::new(None),
+            file: Cell::new(std::ptr::null()),
+        }
+    };
+}
+
+/// All threads there are.
+pub(super) fn all() -> Vec<Thread> {
+    guard(&THREADS).iter().filter_map(Weak::upgrade).map(Thread).collect()
+}
+
+/// The epoch sections of the calling thread, by tracker.
+pub(super) fn sections<R>(use_them: impl FnOnce(&mut Vec<usize>) -> R) -> R {
+    LOCAL.with(|local| use_them(&mut local.sections.borrow_mut()))
+}
+
+/// The monitors that the calling thread has locked.
+pub(super) fn monitors<R>(use_them: impl FnOnce(&mut Vec<usize>) -> R) -> R {
+    LOCAL.with(|local| use_them(&mut local.monitors.borrow_mut()))
+}
+
+/// What WITNESS checks before `what`, which sleeps.
+pub(super) fn may_sleep(what: &str) {
+    assert!(monitors(|held| held.is_empty()), "{what} with a monitor locked");
+    may_sleep_unlocked(what);
+}
+
+/// As [`may_sleep`], for `what` that releases the one lock itself.
+pub(super) fn may_sleep_unlocked(what: &str) {
+    assert!(sections(|trackers| trackers.is_empty()), "{what} inside an epoch section");
+    if let Some(context) = LOCAL.with(|local| local.context.get()) {
+        panic!("{what} in {context}");
+    }
+}
+
+/// Runs `body` where sleeping is forbidden.
+pub(super) fn without_sleeping<R>(context: &'static str, body: impl FnOnce() -> R) -> R {
+    let before = LOCAL.with(|local| local.context.replace(Some(context)));
+    let result = body();
+    LOCAL.with(|local| local.context.set(before));
+    result
+}
+
+/// What WITNESS checks before taking devfs' own mutex.
+pub(super) fn may_lock_devfs(what: &str) {
+    assert!(monitors(|held| held.is_empty()), "{what} with a monitor locked: lock order reversal");
+    let context = LOCAL.with(|local| local.context.get());
+    assert!(context != Some(PURGE), "{what} in {PURGE}: recursion on devfs' mutex");
+}
+
+/// The context of `d_purge`.
+pub(super) const PURGE: &str = "d_purge";
+
+/// The file whose operation the calling thread is in: `td_fpop`.
+pub(super) fn current_file() -> *const OpenFile {
+    LOCAL.with(|local| local.file.get())
+}
+
+/// Runs `body` as an operation on `file`.
+pub(super) fn with_file<R>(file: *const OpenFile, body: impl FnOnce() -> R) -> R {
+    let before = LOCAL.with(|local| local.file.replace(file));
+    let result = body();
+    LOCAL.with(|local| local.file.set(before));
+    result
+}
