@@ -5,8 +5,8 @@ use core::ffi::c_int;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bpfrs_sys::bpfrs_const::{
-    BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT, BPFRS_POLLHUP, BPFRS_POLLIN,
-    BPFRS_POLLOUT, BPFRS_POLLRDNORM, BPFRS_POLLWRNORM,
+    BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT, BPFRS_POLLHUP, BPFRS_POLLIN, BPFRS_POLLOUT,
+    BPFRS_POLLRDNORM, BPFRS_POLLWRNORM,
 };
 
 use crate::buffer::Buffers;

@@ -218,4 +218,99 @@ mod tests {
         assert!(buffers.give_back(hold).is_none());
         assert!(!buffers.with_reader());
     }
+
+    /// What a user of [`Buffers`] can do.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Store(usize),
+        Rotate,
+        Take,
+        GiveBack,
+        Reset,
+    }
+
+    /// The same, slow and simple: records in queues.
+    #[derive(Default)]
+    struct Model {
+        size: usize,
+        store: Vec<u8>,
+        hold: Option<Vec<u8>>,
+        reader: Option<Vec<u8>>,
+    }
+
+    impl Model {
+        fn rotate(&mut self) -> bool {
+            let free = self.hold.is_none() && self.reader.is_none();
+            if free {
+                self.hold = Some(core::mem::take(&mut self.store));
+            }
+            free
+        }
+
+        fn store(&mut self, len: usize, byte: u8) -> Result<bool, Full> {
+            let len = len.min(self.size);
+            let start = self.store.len().next_multiple_of(ALIGNMENT);
+            let full = start + len > self.size;
+            if full && !self.rotate() {
+                return Err(Full);
+            }
+            let start = if full { 0 } else { start };
+            self.store.resize(start, 0);
+            self.store.resize(start + len, byte);
+            Ok(full)
+        }
+    }
+
+    fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+        use proptest::prelude::*;
+        prop_oneof![
+            6 => (0usize..90).prop_map(Step::Store),
+            1 => Just(Step::Rotate),
+            2 => Just(Step::Take),
+            2 => Just(Step::GiveBack),
+            1 => Just(Step::Reset),
+        ]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn buffers_are_queues(size in 32usize..100, steps in proptest::collection::vec(step(), 0..60)) {
+            let mut buffers = Buffers::new(size);
+            let mut model = Model { size, ..Model::default() };
+            let mut reader = None;
+            for (byte, step) in (1u8..).zip(steps) {
+                match step {
+                    Step::Store(len) => {
+                        assert_eq!(fill(&mut buffers, len, byte), model.store(len, byte));
+                    }
+                    Step::Rotate => assert_eq!(buffers.rotate(), model.rotate()),
+                    Step::Take => {
+                        let taken = buffers.take_hold();
+                        let bytes = taken.as_ref().map(|(buffer, len)| buffer[..*len].to_vec());
+                        let expected = model.hold.take();
+                        assert_eq!(bytes, expected);
+                        if taken.is_some() {
+                            (reader, model.reader) = (taken, expected);
+                        }
+                    }
+                    Step::GiveBack => {
+                        if let (Some((buffer, len)), Some(bytes)) = (reader.take(), model.reader.take()) {
+                            // Nobody touched it meanwhile.
+                            assert_eq!(buffer[..len], bytes);
+                            assert!(buffers.give_back(buffer).is_none());
+                        }
+                    }
+                    Step::Reset => {
+                        buffers.reset();
+                        model.store.clear();
+                        model.hold = None;
+                    }
+                }
+                assert_eq!(buffers.stored(), model.store.len());
+                assert_eq!(buffers.held(), model.hold.as_ref().map_or(0, Vec::len));
+                assert_eq!(buffers.has_hold(), model.hold.is_some());
+                assert_eq!(buffers.with_reader(), model.reader.is_some());
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::kpi::devfs::{self, Cdev, CdevRef};
 use crate::kpi::epoch::{self, Ref};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::lock::Control;
-use crate::kpi::{ifnet, stats, time};
+use crate::kpi::{ifnet, stats};
 use crate::tap;
 
 const MAXUNITS: usize = bpfrs_sys::BPFRS_MAXUNITS as usize;
@@ -159,11 +159,7 @@ pub(crate) fn unload(force: bool) -> Result<()> {
     }
     // destroy_dev(9) has run the destructors of the files that were open, but
     // not waited for one that another thread had begun. Each ends with a
-    // reference dropped, and each reference with an epoch callback.
-    while stats::read(stats::DESCRIPTORS) != 0 {
-        epoch::drain();
-        time::pause(1);
-    }
+    // reference dropped, and each last reference with an epoch callback.
     epoch::drain();
     ifnet::quiesce();
     Ok(())

@@ -16,8 +16,8 @@ use crate::kpi::abi::{bpf_dltlist, bpf_program, bpf_stat, bpf_version, ifreq, ti
 use crate::kpi::epoch::{Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::time::{ticks_to_timeval, timeval_to_ticks};
-use crate::kpi::user::{self, Argument};
 use crate::kpi::tunable;
+use crate::kpi::user::{self, Argument};
 use crate::record::Tstamp;
 use crate::tap;
 

@@ -27,8 +27,7 @@ pub(crate) enum Quality {
 use bpfrs_sys::bpfrs_const::{
     BPFRS_BPF_T_BINTIME as BINTIME, BPFRS_BPF_T_FAST as FAST,
     BPFRS_BPF_T_FORMAT_MASK as FORMAT_MASK, BPFRS_BPF_T_MICROTIME as MICROTIME,
-    BPFRS_BPF_T_MONOTONIC as MONOTONIC, BPFRS_BPF_T_NANOTIME as NANOTIME,
-    BPFRS_BPF_T_NONE as NONE,
+    BPFRS_BPF_T_MONOTONIC as MONOTONIC, BPFRS_BPF_T_NANOTIME as NANOTIME, BPFRS_BPF_T_NONE as NONE,
 };
 
 impl Tstamp {
@@ -66,11 +65,8 @@ impl Tstamp {
 
     /// Seconds and fraction as the header has them, from a time since boot.
     fn present(self, uptime: Bintime) -> (i64, u64) {
-        let time = if self.0 & MONOTONIC as u32 != 0 {
-            uptime
-        } else {
-            uptime.plus(time::boottime())
-        };
+        let time =
+            if self.0 & MONOTONIC as u32 != 0 { uptime } else { uptime.plus(time::boottime()) };
         match self.format() {
             f if f == BINTIME as u32 => (time.sec, time.frac),
             f if f == NANOTIME as u32 => (time.sec, time.frac_in(1_000_000_000).into()),
@@ -138,7 +134,8 @@ pub(crate) fn write_header(
     put(offset_of!(bpf_xhdr, bh_datalen), &clip::<u32>(datalen, u32::MAX).to_ne_bytes());
     put(offset_of!(bpf_xhdr, bh_hdrlen), &clip::<u16>(hdrlen, u16::MAX).to_ne_bytes());
 
-    let place = record.get_mut(..hdrlen).unwrap_or_default();
+    let len = hdrlen.min(record.len());
+    let place = record.get_mut(..len).unwrap_or_default();
     let (used, rest) = place.split_at_mut(place.len().min(header.len()));
     for (to, from) in used.iter_mut().zip(header) {
         *to = from;
@@ -196,5 +193,6 @@ mod tests {
         let mut record = [0xffu8; 20];
         write_header(&mut record, Tstamp(3), &mut Clock::new(), 32, 0, 9);
         assert_eq!(record[..16], [0; 16]);
+        assert_eq!(record[16..], 0u32.to_ne_bytes());
     }
 }

@@ -58,10 +58,11 @@ fn change<T: Send + Sync>(
     new: Option<&Ref<T>>,
 ) {
     let old = place.get();
-    let kept = || old.iter().flat_map(|list| list.iter()).filter(|item| keep(item)).chain(new);
-    let len = kept().count();
-    let list = (len != 0).then(|| Ref::new(Array::collect(len, kept().cloned())));
-    drop(place.swap(list));
+    let old: &[Ref<T>] = old.as_ref().map_or(&[], |list| list);
+    // `keep` may act: it is asked once for each.
+    let kept = old.iter().filter(|item| keep(item)).chain(new).cloned();
+    let list = Array::collect(old.len().saturating_add(1), kept);
+    drop(place.swap(if list.is_empty() { None } else { Some(Ref::new(list)) }));
 }
 
 impl Tap {
@@ -102,31 +103,30 @@ pub(crate) fn attach(d: &Ref<BpfD>, name: &Name) -> Result<()> {
     let ifnet = Ifnet::by_name(name)?;
     let info = ifnet.tap_info()?;
 
-    // Allocated without the descriptor's lock; dropped after it if not needed.
-    let size = d.monitor.lock().bufsize;
-    let mut spare = Some(Buffers::new(size as usize));
-    let same = {
+    let bufsize = {
         let mut state = d.monitor.lock();
         state.alive()?;
-        let same = state.attachment.as_ref().is_some_and(|a| a.tap.ifnet.key() == ifnet.key());
-        if same {
+        let same = |a: &Attachment| a.tap.ifnet.key() == ifnet.key();
+        if state.attachment.as_ref().is_some_and(same) {
             d.reset(&mut state);
+            return Ok(());
         }
-        same
+        state.buffers.is_none().then_some(state.bufsize)
     };
-    if same {
-        return Ok(());
-    }
+    // Allocated without the descriptor's lock. Left over, and dropped after
+    // it, if BIOCSBLEN was faster: buffers come, but never go.
+    let mut buffers = bufsize.map(|size| Buffers::new(size as usize));
 
     detach_locked(&control, d);
-    let tap = find_or_create(&control, ifnet, info)?;
+    let tap = find_or_create(&control, ifnet, info);
+    let tap = tap.inspect_err(|_| release_unused(&control))?;
     let result = {
         let mut state = d.monitor.lock();
         // Dead now means that end() waits for the control lock to detach, or
         // has done so already: a dead descriptor never attaches (I4).
         state.alive().map(|()| {
-            if state.buffers.as_ref().is_none_or(|b| b.size() != state.bufsize as usize) {
-                core::mem::swap(&mut state.buffers, &mut spare);
+            if state.buffers.is_none() {
+                state.buffers = buffers.take();
             }
             d.reset(&mut state);
             state.attachment = Some(Attachment { tap: tap.clone(), promisc: false });

@@ -219,7 +219,7 @@ struct ifnet *bpfrs_kpi_ifnet_byname(const char name[BPFRS_IFNAMSIZ]);
 void	 bpfrs_kpi_ifnet_rele(struct ifnet *);
 void	 bpfrs_kpi_ifnet_name(struct ifnet *, char name[BPFRS_IFNAMSIZ]);
 int	 bpfrs_kpi_ifnet_promisc(struct ifnet *, int on);
-/* ENXIO: bpfrs has no sound tap for this kind of interface. */
+/* ENXIO: bpfrs has no sound tap for this interface. */
 int	 bpfrs_kpi_tap_info(struct ifnet *, struct bpfrs_tap_info *);
 int	 bpfrs_kpi_tap_on(struct ifnet *);
 int	 bpfrs_kpi_tap_off(struct ifnet *);	/* EBUSY: somebody sits on top */

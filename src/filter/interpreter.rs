@@ -130,8 +130,12 @@ mod tests {
 
     /// Loads a and x, does one thing, returns A.
     fn alu(code: u16, a: u32, x: u32, k: u32) -> u32 {
-        let program =
-            [insn(LD_IMM, 0, 0, a), insn(LDX_IMM, 0, 0, x), insn(code, 0, 0, k), insn(RET_A, 0, 0, 0)];
+        let program = [
+            insn(LD_IMM, 0, 0, a),
+            insn(LDX_IMM, 0, 0, x),
+            insn(code, 0, 0, k),
+            insn(RET_A, 0, 0, 0),
+        ];
         run(&program, &[][..])
     }
 

@@ -133,7 +133,9 @@ pub fn set_private(open: Ref<BpfD>) -> Result<()> {
     let raw = open.into_raw();
     // SAFETY: in d_open, thread context; on success C keeps the reference.
     let error = unsafe { sys::bpfrs_kpi_cdevpriv_set(raw) };
-    if error != 0 && let Some(raw) = NonNull::new(raw) {
+    if error != 0
+        && let Some(raw) = NonNull::new(raw)
+    {
         // SAFETY: C did not take the reference given away above.
         drop(unsafe { Ref::<BpfD>::from_raw(raw) });
     }

@@ -20,7 +20,7 @@ use bpfrs_sys::{
     bpfrs_kpi_epoch_enter, bpfrs_kpi_epoch_exit,
 };
 
-use super::memory;
+use super::{memory, time};
 
 /// Proof of being inside an epoch section. Never sleep, fault or allocate
 /// while one exists.
@@ -50,10 +50,23 @@ pub fn pin<R>(section: impl FnOnce(&Guard) -> R) -> R {
     section(&Guard { not_send: PhantomData })
 }
 
-/// Waits until every deferred destruction so far has been done. Sleeps.
+/// Objects that have memory, over all `T`: an unload waits for the last one.
+static OBJECTS: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits until the last reference to every object is gone and its destruction
+/// done, including what destructions let go of in their turn. Sleeps.
 pub fn drain() {
-    // SAFETY: thread context without locks, as the documentation asks.
-    unsafe { bpfrs_kpi_epoch_drain() }
+    loop {
+        // SAFETY: thread context without locks, as the documentation asks.
+        unsafe { bpfrs_kpi_epoch_drain() };
+        if OBJECTS.load(Ordering::Acquire) == 0 {
+            break;
+        }
+        time::pause(1);
+    }
+    // The callback that took the last one has more to do than count: return.
+    // SAFETY: as above.
+    unsafe { bpfrs_kpi_epoch_drain() };
 }
 
 #[repr(C)]
@@ -77,6 +90,7 @@ impl<T: Send + Sync> Ref<T> {
     /// Moves `value` to the heap. Sleeps.
     pub fn new(value: T) -> Self {
         let inner = memory::allocate::<Inner<T>>();
+        OBJECTS.fetch_add(1, Ordering::Relaxed);
         let start = Inner {
             context: UnsafeCell::new(bpfrs_epoch_context { ec_opaque: [ptr::null_mut(); 2] }),
             count: AtomicUsize::new(1),
@@ -154,6 +168,7 @@ impl<T: Send + Sync> Drop for Ref<T> {
             unsafe { ptr::drop_in_place(inner.as_ptr()) };
             // SAFETY: allocated by Ref::new and not used any more.
             unsafe { memory::free(inner) };
+            OBJECTS.fetch_sub(1, Ordering::Release);
         }
 
         // Release: what this holder did comes before the destruction.

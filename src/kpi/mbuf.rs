@@ -82,12 +82,7 @@ impl<'call> Packet<'call> {
             // SAFETY: the chain is unchanged for 'call and has the bytes:
             // offset and length were clipped to `len`; `tail` is writable.
             unsafe {
-                sys::bpfrs_kpi_mbuf_copy(
-                    self.chain,
-                    offset,
-                    tail.len(),
-                    tail.as_mut_ptr().cast(),
-                );
+                sys::bpfrs_kpi_mbuf_copy(self.chain, offset, tail.len(), tail.as_mut_ptr().cast());
             }
         }
         len

@@ -10,12 +10,14 @@ fn read(which: sys::bpfrs_tunable::Type) -> u32 {
 
 /// Bytes of a buffer unless BIOCSBLEN says otherwise.
 pub fn bufsize() -> u32 {
-    read(sys::bpfrs_tunable::BPFRS_TUNABLE_BUFSIZE).clamp(sys::bpfrs_const::BPFRS_BPF_MINBUFSIZE as u32, maxbufsize())
+    read(sys::bpfrs_tunable::BPFRS_TUNABLE_BUFSIZE)
+        .clamp(sys::bpfrs_const::BPFRS_BPF_MINBUFSIZE as u32, maxbufsize())
 }
 
 /// The most that BIOCSBLEN grants.
 pub fn maxbufsize() -> u32 {
-    read(sys::bpfrs_tunable::BPFRS_TUNABLE_MAXBUFSIZE).max(sys::bpfrs_const::BPFRS_BPF_MINBUFSIZE as u32)
+    read(sys::bpfrs_tunable::BPFRS_TUNABLE_MAXBUFSIZE)
+        .max(sys::bpfrs_const::BPFRS_BPF_MINBUFSIZE as u32)
 }
 
 /// The most instructions a program may have.

@@ -100,9 +100,7 @@ pub fn copyin<T: Plain>(from: *const T, len: usize) -> Result<Array<T>> {
     let mut array = Array::collect(len, zeros);
     let size = size_of::<T>().saturating_mul(len);
     // SAFETY: the array has `size` bytes; copyin(9) checks the user address.
-    let error = unsafe {
-        sys::bpfrs_kpi_copyin(from.cast(), array.as_mut_ptr().cast(), size)
-    };
+    let error = unsafe { sys::bpfrs_kpi_copyin(from.cast(), array.as_mut_ptr().cast(), size) };
     Errno::check(error).map(|()| array)
 }
 
@@ -112,8 +110,7 @@ pub fn copyin<T: Plain>(from: *const T, len: usize) -> Result<Array<T>> {
 /// EFAULT if the memory is not there.
 pub fn copyout<T: Plain>(value: T, to: *mut T) -> Result<()> {
     // SAFETY: `value` is only read; copyout(9) checks the user address.
-    let error = unsafe {
-        sys::bpfrs_kpi_copyout((&raw const value).cast(), to.cast(), size_of::<T>())
-    };
+    let error =
+        unsafe { sys::bpfrs_kpi_copyout((&raw const value).cast(), to.cast(), size_of::<T>()) };
     Errno::check(error)
 }

@@ -123,7 +123,7 @@ bpfrs_kpi_tap_on(struct ifnet *ifp)
 		return (0);
 	/* Every lo(4) has the same if_output, unless somebody replaced it. */
 	if (bpfrs_lo_next != NULL && ifp->if_output != bpfrs_lo_next)
-		return (EBUSY);
+		return (ENXIO);
 	bpfrs_lo_next = ifp->if_output;
 	/* The pointer is published after what it needs: no reader has a lock. */
 	atomic_store_rel_ptr((volatile uintptr_t *)&ifp->if_output,

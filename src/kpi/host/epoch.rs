@@ -27,8 +27,7 @@ struct Queue {
     done: u64,
 }
 
-static QUEUE: Mutex<Queue> =
-    Mutex::new(Queue { callbacks: VecDeque::new(), queued: 0, done: 0 });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { callbacks: VecDeque::new(), queued: 0, done: 0 });
 static CHANGED: Condvar = Condvar::new();
 /// How many [`EpochHold`]s there are.
 static HOLDS: AtomicUsize = AtomicUsize::new(0);

@@ -56,7 +56,8 @@ pub use ifnet::{Interface, inject};
 pub use log::lines as log_lines;
 pub use mbuf::Chain;
 pub use memory::{check_freed, set_quarantine};
-pub use module::{Census, census, load, unload};
+pub use module::{Census, census, is_loaded, load, unload};
+pub use monitor::signals;
 pub use thread::Thread;
 pub use time::{Frozen, HZ, freeze as freeze_clock};
 pub use tunable::{Tunable, set_tunable};
@@ -67,6 +68,8 @@ pub use user::Unmapped;
 pub mod errno {
     /// No such file.
     pub const ENOENT: i32 = 2;
+    /// No such process.
+    pub const ESRCH: i32 = 3;
     /// Input/output error.
     pub const EIO: i32 = 5;
     /// Not a terminal: no such ioctl.

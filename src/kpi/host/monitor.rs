@@ -3,20 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, Once};
+use std::sync::{Arc, Condvar, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use bpfrs_sys::{
     BPFRS_TIMER_IDLE, BPFRS_TIMER_TIMED_OUT, BPFRS_TIMER_WAITING, bpfrs_const, bpfrs_monitor,
 };
 
+use super::errno::ESRCH;
 use super::lock::Lock;
 use super::object::{Hold, Kind};
 use super::thread::{self, Channel, End, Thread};
 use super::{guard, time};
 
-pub(super) struct Monitor {
+/// What the driver has the address of. The wheel keeps the rest longer.
+pub(super) struct Monitor(Arc<Inner>);
+
+pub(super) struct Inner {
     lock: Lock,
     /// Touched with `lock` held.
     state: Mutex<State>,
@@ -30,6 +35,8 @@ struct State {
     timer: c_int,
     /// Which start of the callout counts: an older one comes to nothing.
     generation: u64,
+    /// Who gets the signal of FIOASYNC: fsetown(9).
+    owner: c_int,
     /// Nobody may wait any more.
     drained: bool,
 }
@@ -41,7 +48,15 @@ impl Kind for Monitor {
     }
 }
 
-impl Monitor {
+impl Deref for Monitor {
+    type Target = Arc<Inner>;
+
+    fn deref(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+impl Inner {
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -113,16 +128,47 @@ impl Monitor {
             let mut state = guard(&self.state);
             state.generation += 1;
             state.drained = true;
+            state.owner = 0;
+            assert!(state.sleepers.is_empty(), "a drained monitor has sleepers that nobody woke");
+            // seldrain(9).
+            for selecter in state.selecters.drain(..) {
+                selecter.wake(Channel::Select);
+            }
         }
-        // seldrain(9); the sleepers were woken before, this is once more.
-        self.wakeup();
         self.unlock();
+        self.forget_callouts();
+    }
+
+    /// Takes stopped callouts off the wheel, and lets one that found itself
+    /// stopped let go of the lock.
+    fn forget_callouts(&self) {
+        loop {
+            let mut wheel = guard(&WHEEL);
+            wheel.retain(|_, (monitor, _)| !std::ptr::eq(&raw const **monitor, self));
+            // Changes with the wheel locked only.
+            if RUNNING.load(Ordering::SeqCst) != self.address() {
+                return;
+            }
+            drop(wheel);
+            std::thread::yield_now();
+        }
     }
 }
 
+/// Signals sent, to whom.
+static SIGNALS: Mutex<Vec<(c_int, c_int)>> = Mutex::new(Vec::new());
+
+/// The signals that the driver has sent so far: owner and number.
+pub fn signals() -> Vec<(c_int, c_int)> {
+    guard(&SIGNALS).clone()
+}
+
 /// Callouts by time: the monitor, and the generation of the start.
-static WHEEL: Mutex<BTreeMap<(Instant, u64), (Hold<Monitor>, u64)>> = Mutex::new(BTreeMap::new());
+type Wheel = BTreeMap<(Instant, u64), (Arc<Inner>, u64)>;
+static WHEEL: Mutex<Wheel> = Mutex::new(BTreeMap::new());
 static TURNED: Condvar = Condvar::new();
+/// Address of the monitor whose callout runs; 0 for none.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// The softclock(9) thread.
 fn softclock() {
@@ -133,11 +179,15 @@ fn softclock() {
         wheel = match next {
             Some(at) if at.0 <= now => {
                 let due = wheel.remove(&at);
+                let address = due.as_ref().map_or(0, |(monitor, _)| monitor.address());
+                RUNNING.store(address, Ordering::SeqCst);
                 drop(wheel);
                 if let Some((monitor, generation)) = due {
                     thread::without_sleeping("a callout", || expire(&monitor, generation));
                 }
-                guard(&WHEEL)
+                let wheel = guard(&WHEEL);
+                RUNNING.store(0, Ordering::SeqCst);
+                wheel
             }
             Some((at, _)) => {
                 TURNED.wait_timeout(wheel, at.saturating_duration_since(now)).expect("live").0
@@ -147,7 +197,7 @@ fn softclock() {
     }
 }
 
-fn expire(monitor: &Monitor, generation: u64) {
+fn expire(monitor: &Inner, generation: u64) {
     monitor.lock();
     let current = {
         let mut state = guard(&monitor.state);
@@ -163,7 +213,7 @@ fn expire(monitor: &Monitor, generation: u64) {
     monitor.unlock();
 }
 
-fn start_callout(monitor: Hold<Monitor>, generation: u64, after: Duration) {
+fn start_callout(monitor: Arc<Inner>, generation: u64, after: Duration) {
     static SOFTCLOCK: Once = Once::new();
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     SOFTCLOCK.call_once(|| {
@@ -172,20 +222,6 @@ fn start_callout(monitor: Hold<Monitor>, generation: u64, after: Duration) {
     let number = COUNT.fetch_add(1, Ordering::Relaxed) as u64;
     guard(&WHEEL).insert((Instant::now() + after, number), (monitor, generation));
     TURNED.notify_one();
-}
-
-/// Takes stopped callouts off the wheel, whose monitors they keep.
-pub(super) fn sweep() {
-    let stale = {
-        let mut wheel = guard(&WHEEL);
-        let is_stale = |(monitor, generation): &(Hold<Monitor>, u64)| {
-            guard(&monitor.state).generation != *generation
-        };
-        let keys: Vec<_> =
-            wheel.iter().filter(|(_, due)| is_stale(due)).map(|(key, _)| *key).collect();
-        keys.iter().filter_map(|key| wheel.remove(key)).collect::<Vec<_>>()
-    };
-    drop(stale);
 }
 
 /// # Safety
@@ -198,18 +234,21 @@ unsafe fn borrow(raw: *mut bpfrs_monitor) -> Hold<Monitor> {
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_monitor_alloc() -> *mut bpfrs_monitor {
     thread::may_sleep("malloc(9) with M_WAITOK");
-    Hold::new(Monitor { lock: Lock::new("monitor"), state: Mutex::default() }).into_raw()
+    let inner = Inner { lock: Lock::new("monitor"), state: Mutex::default() };
+    Hold::new(Monitor(Arc::new(inner))).into_raw()
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_kpi_monitor_free(raw: *mut bpfrs_monitor) {
     // SAFETY: the driver's monitor; its reference is given up here.
     let monitor = unsafe { Hold::<Monitor>::from_raw(raw) };
+    monitor.forget_callouts();
     assert!(monitor.lock.is_free(), "a locked monitor is freed");
     {
         let state = guard(&monitor.state);
         assert!(state.sleepers.is_empty(), "a monitor with sleepers is freed");
         assert!(state.selecters.is_empty(), "a monitor with selecters is freed");
+        assert!(state.owner == 0, "a monitor with an owner for SIGIO is freed");
         assert!(
             state.drained || state.timer != BPFRS_TIMER_WAITING,
             "a monitor with a running callout is freed"
@@ -264,7 +303,7 @@ unsafe extern "C" fn bpfrs_kpi_monitor_timer_start(raw: *mut bpfrs_monitor, tick
         state.generation += 1;
         state.generation
     };
-    start_callout(monitor, generation, time::duration(ticks));
+    start_callout(Arc::clone(&monitor), generation, time::duration(ticks));
 }
 
 #[unsafe(no_mangle)]
@@ -283,6 +322,35 @@ unsafe extern "C" fn bpfrs_kpi_monitor_timer_state(raw: *mut bpfrs_monitor) -> c
     let monitor = unsafe { borrow(raw) };
     monitor.lock.assert_owned("reading the callout's state");
     guard(&monitor.state).timer
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_monitor_sigio(raw: *mut bpfrs_monitor, signal: c_int) {
+    // SAFETY: the driver's monitor.
+    let monitor = unsafe { borrow(raw) };
+    monitor.lock.assert_owned("pgsigio(9)");
+    let owner = guard(&monitor.state).owner;
+    if owner != 0 {
+        guard(&SIGNALS).push((owner, signal));
+    }
+}
+
+/// As fsetown(9), in a world of one process, which leads its group.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_monitor_setown(raw: *mut bpfrs_monitor, owner: c_int) -> c_int {
+    thread::may_sleep("fsetown(9)");
+    if owner != 0 && owner.unsigned_abs() != std::process::id() {
+        return ESRCH;
+    }
+    // SAFETY: the driver's monitor.
+    guard(&unsafe { borrow(raw) }.state).owner = owner;
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_monitor_getown(raw: *mut bpfrs_monitor) -> c_int {
+    // SAFETY: the driver's monitor.
+    guard(&unsafe { borrow(raw) }.state).owner
 }
 
 #[unsafe(no_mangle)]

@@ -77,7 +77,7 @@ impl<T: Kind> Hold<T> {
     /// # Safety
     /// `raw` is the address of a `T` object.
     pub(super) unsafe fn from_raw<U>(raw: *const U) -> Self {
-        let hold = Hold(NonNull::new(raw.cast_mut().cast()).expect("a NULL object"));
+        let hold: Self = Hold(NonNull::new(raw.cast_mut().cast()).expect("a NULL object"));
         hold.check();
         hold
     }

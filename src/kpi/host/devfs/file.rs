@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Open files and the system calls on them.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bpfrs_sys::{self as sys, bpfrs_const, bpfrs_ioc};
+
+use super::super::errno::{EIO, ENOENT, ENOTTY};
+use super::super::guard;
+use super::super::object::Hold;
+use super::super::thread::{Channel, End, Thread, with_file};
+use super::super::user::Uio;
+use super::{Inside, Private, Use, Vnode};
+use crate::kpi::abi::Plain;
+
+/// An open file: what `struct file` and devfs know of it.
+pub(in super::super) struct OpenFile {
+    /// `f_data`: the address of the cdev, to compare.
+    data: usize,
+    vnode: Use,
+    /// `f_cdevpriv`.
+    private: Mutex<Option<Arc<Private>>>,
+    non_block: AtomicBool,
+    /// Whether there is something to close.
+    opened: AtomicBool,
+}
+
+impl OpenFile {
+    pub(super) fn vnode(&self) -> &Hold<Vnode> {
+        &self.vnode.0
+    }
+
+    /// devfs_set_cdevpriv(9).
+    pub(super) fn set_private(&self, value: *mut c_void) -> c_int {
+        let Some(cdev) = self.vnode.0.rdev() else { return ENOENT };
+        let new = Arc::new(Private(Mutex::new(Some(value.expose_provenance()))));
+        let mut private = guard(&self.private);
+        if private.is_some() {
+            return bpfrs_const::BPFRS_EBUSY;
+        }
+        guard(&cdev.state).privates.push(Arc::clone(&new));
+        *private = Some(new);
+        0
+    }
+
+    /// devfs_get_cdevpriv(9), if the file is one of that cdev.
+    pub(super) fn private_of(&self, cdev: usize) -> Option<*mut c_void> {
+        if self.data != cdev {
+            return None;
+        }
+        let private = guard(&self.private);
+        let value = *guard(&private.as_ref()?.0);
+        value.map(std::ptr::with_exposed_provenance_mut)
+    }
+
+    /// devfs_fpdrop: the destructor, if destroy_dev(9) was not faster.
+    fn drop_private(&self) {
+        let private = guard(&self.private).take();
+        if let Some(private) = private {
+            if let Some(cdev) = self.vnode.0.rdev() {
+                guard(&cdev.state).privates.retain(|other| !Arc::ptr_eq(other, &private));
+            }
+            private.destroy();
+        }
+    }
+
+    /// devfs_fp_check: into the driver, unless the vnode is dead.
+    fn enter(&self) -> Option<Inside> {
+        Inside::enter(&self.vnode.0.rdev()?)
+    }
+}
+
+impl Drop for OpenFile {
+    /// The last reference to the file is gone.
+    fn drop(&mut self) {
+        if self.opened.load(Ordering::Relaxed) {
+            with_file(self, || self.vnode.locked(Vnode::close));
+        }
+        self.drop_private();
+    }
+}
+
+/// A file descriptor. Dropping the last one of a file closes the file.
+#[derive(Clone)]
+pub struct File(Arc<OpenFile>);
+
+impl File {
+    /// open(2) of `/dev/bpfrs<unit>`.
+    ///
+    /// # Errors
+    /// ENOENT, and what the driver says.
+    pub fn open(unit: i32) -> Result<File, i32> {
+        super::Mount::DEV.open(unit)
+    }
+
+    /// An open by the kernel itself, through VOP_OPEN: it has no file.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub fn open_without(unit: i32) -> Result<(), i32> {
+        let vnode = super::Mount::DEV.lookup(unit)?;
+        let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
+        let inside = Inside::enter(&cdev).ok_or(bpfrs_const::BPFRS_ENXIO)?;
+        // SAFETY: the cdev has a reference during the call.
+        let error = with_file(std::ptr::null(), || unsafe { sys::bpfrs_rs_open(inside.0.raw()) });
+        if error == 0 { Ok(()) } else { Err(error) }
+    }
+
+    pub(super) fn open_at(vnode: Use) -> Result<File, i32> {
+        let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
+        let file = File(Arc::new(OpenFile {
+            data: cdev.raw::<sys::cdev>().addr(),
+            vnode,
+            private: Mutex::new(None),
+            non_block: AtomicBool::new(false),
+            opened: AtomicBool::new(false),
+        }));
+        // devfs_open: the vnode lock is not held in d_open.
+        let Some(inside) = Inside::enter(&cdev) else { return Err(bpfrs_const::BPFRS_ENXIO) };
+        // SAFETY: the cdev has a reference during the call.
+        let error = with_file(file.as_ptr(), || unsafe { sys::bpfrs_rs_open(inside.0.raw()) });
+        if error != 0 {
+            file.0.drop_private();
+        }
+        drop(inside);
+        match error {
+            0 => {
+                file.0.opened.store(true, Ordering::Relaxed);
+                Ok(file)
+            }
+            bpfrs_const::BPFRS_ERESTART => Err(bpfrs_const::BPFRS_EINTR),
+            error => Err(error),
+        }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const OpenFile {
+        Arc::as_ptr(&self.0)
+    }
+
+    /// A step of open(2) after `d_open` failed: VOP_CLOSE of what was opened,
+    /// which comes without the file; that closes when it is dropped.
+    pub fn close_without(&self) {
+        with_file(std::ptr::null(), || self.0.vnode.locked(Vnode::close));
+    }
+
+    /// read(2): how many bytes.
+    ///
+    /// # Errors
+    /// EIO once the vnode is dead; what the driver says.
+    pub fn read(&self, buffer: &mut [u8], non_block: bool) -> Result<usize, i32> {
+        let Some(inside) = self.0.enter() else { return Err(EIO) };
+        let non_block = non_block || self.0.non_block.load(Ordering::Relaxed);
+        let flags = if non_block { bpfrs_const::BPFRS_O_NONBLOCK } else { 0 };
+        let mut uio = Uio::new(buffer);
+        let before = uio.left();
+        // SAFETY: the cdev has a reference and the buffer is borrowed during
+        // the call.
+        let error = with_file(self.as_ptr(), || unsafe {
+            sys::bpfrs_rs_read(inside.0.raw(), uio.raw(), flags)
+        });
+        if error == 0 { Ok(before - uio.left()) } else { Err(error) }
+    }
+
+    /// poll(2) of this file alone: what is ready of `events`, after `timeout`
+    /// at the latest.
+    ///
+    /// # Errors
+    /// EINTR.
+    pub fn poll(&self, events: i32, timeout: Option<Duration>) -> Result<i32, i32> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let me = Thread::current();
+        loop {
+            me.arm(Channel::Select);
+            let ready = self.poll_once(events);
+            if ready != 0 {
+                return Ok(ready);
+            }
+            match me.wait(Channel::Select, true, deadline) {
+                End::Woken => {}
+                End::Signalled => return Err(bpfrs_const::BPFRS_EINTR),
+                End::TimedOut => return Ok(0),
+            }
+        }
+    }
+
+    fn poll_once(&self, events: i32) -> i32 {
+        let Some(inside) = self.0.enter() else {
+            let readable = bpfrs_const::BPFRS_POLLIN | bpfrs_const::BPFRS_POLLRDNORM;
+            return bpfrs_const::BPFRS_POLLHUP | (events & readable);
+        };
+        // SAFETY: the cdev has a reference during the call.
+        with_file(self.as_ptr(), || unsafe { sys::bpfrs_rs_poll(inside.0.raw(), events) })
+    }
+
+    /// ioctl(2) with an argument.
+    ///
+    /// # Errors
+    /// ENOTTY once the vnode is dead; what the driver says.
+    ///
+    /// # Panics
+    /// If the argument is not of the command's size.
+    pub fn ioctl<T: Plain>(&self, command: u64, argument: &mut T) -> Result<(), i32> {
+        assert!(size_of::<T>() == parameter_len(command), "the argument of {command:#x}");
+        // sys_ioctl's buffer: copied in and, after success, out.
+        let mut buffer = *argument;
+        // FIONBIO is noted in the file first.
+        if command == bpfrs_ioc::BPFRS_FIONBIO {
+            // SAFETY: any four bytes are an int.
+            let on = unsafe { (&raw const buffer).cast::<c_int>().read_unaligned() };
+            self.0.non_block.store(on != 0, Ordering::Relaxed);
+        }
+        self.command(command, (&raw mut buffer).cast())?;
+        if command & IOC_OUT != 0 {
+            *argument = buffer;
+        }
+        Ok(())
+    }
+
+    /// ioctl(2) without an argument.
+    ///
+    /// # Errors
+    /// As [`File::ioctl`].
+    pub fn ioctl0(&self, command: u64) -> Result<(), i32> {
+        assert!(parameter_len(command) == 0, "the argument of {command:#x}");
+        self.command(command, std::ptr::null_mut())
+    }
+
+    fn command(&self, command: u64, data: *mut c_void) -> Result<(), i32> {
+        let Some(inside) = self.0.enter() else { return Err(ENOTTY) };
+        // SAFETY: the cdev has a reference during the call, and the buffer has
+        // the command's length.
+        let error = with_file(self.as_ptr(), || unsafe {
+            sys::bpfrs_rs_ioctl(inside.0.raw(), command, data)
+        });
+        if error == 0 { Ok(()) } else { Err(error) }
+    }
+
+    /// close(2), and the destruction of the file if this was the last.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+const IOC_OUT: u64 = 0x4000_0000;
+
+/// `IOCPARM_LEN`.
+fn parameter_len(command: u64) -> usize {
+    (command >> 16) as usize & 0x1fff
+}

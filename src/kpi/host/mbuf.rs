@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! mbuf(9) chains.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use bpfrs_sys::mbuf;
+
+use super::super::mbuf::Packet;
+
+/// A packet in segments.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    segments: Vec<Vec<u8>>,
+    /// The first mbuf has pages that are not mapped (`M_EXTPG`).
+    unmapped: bool,
+}
+
+impl Chain {
+    /// A chain of one mbuf for each segment; at least one, if empty.
+    pub fn new(segments: &[&[u8]]) -> Self {
+        let mut segments: Vec<_> = segments.iter().map(|segment| segment.to_vec()).collect();
+        if segments.is_empty() {
+            segments.push(Vec::new());
+        }
+        Chain { segments, unmapped: false }
+    }
+
+    /// The same, without an address for the bytes of the first mbuf.
+    #[must_use]
+    pub fn unmapped(self) -> Self {
+        Chain { unmapped: true, ..self }
+    }
+
+    /// Shows the chain, behind `header`, as the driver sees it.
+    pub fn with_packet<R>(&self, header: &[u8], look: impl FnOnce(&Packet<'_>) -> R) -> R {
+        // SAFETY: self is borrowed, and so unchanged, until `look` returns.
+        look(&unsafe { Packet::new(header, self.raw()) })
+    }
+
+    pub(super) fn raw(&self) -> *const mbuf {
+        ptr::from_ref(self).cast()
+    }
+}
+
+/// # Safety
+/// `raw` came from [`Chain::raw`], of a chain that is borrowed for `'a`.
+unsafe fn borrow<'a>(raw: *const mbuf) -> &'a Chain {
+    // SAFETY: by the contract of this function.
+    unsafe { &*raw.cast() }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_mbuf_length(raw: *const mbuf) -> usize {
+    // SAFETY: the chain of the call under way.
+    unsafe { borrow(raw) }.segments.iter().map(Vec::len).sum()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_mbuf_first(raw: *const mbuf, data: *mut *const c_void) -> usize {
+    // SAFETY: the chain of the call under way.
+    let chain = unsafe { borrow(raw) };
+    let first = if chain.unmapped { &[][..] } else { &chain.segments[0] };
+    let start = if chain.unmapped { ptr::null() } else { first.as_ptr().cast() };
+    // SAFETY: the driver's own variable, for the call.
+    unsafe { data.write(start) };
+    first.len()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_mbuf_copy(
+    raw: *const mbuf,
+    offset: usize,
+    len: usize,
+    to: *mut c_void,
+) {
+    // SAFETY: the chain of the call under way.
+    let chain = unsafe { borrow(raw) };
+    let (mut skip, mut done) = (offset, 0);
+    for segment in &chain.segments {
+        let from = &segment[skip.min(segment.len())..];
+        let from = &from[..from.len().min(len - done)];
+        // SAFETY: the driver's buffer has `len` bytes, of which `done` are
+        // written and these fit.
+        unsafe { to.cast::<u8>().add(done).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        skip = skip.saturating_sub(segment.len());
+        done += from.len();
+    }
+    assert!(done == len, "m_copydata(9): {offset}+{len} is beyond the chain");
+}
