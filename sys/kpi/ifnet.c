@@ -146,6 +146,8 @@ void
 bpfrs_kpi_tap_quiesce(void)
 {
 
+	if (bpfrs_lo_next == NULL)
+		return;		/* Nothing was tapped since the module came. */
 	/*
 	 * Packets leave inside the network epoch, on 13 and later always, so
 	 * the epoch ends every call that was already on its way.  On 12 IPv6

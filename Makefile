@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The one front door, for GNU make and BSD make alike: every target calls a
+# script or cargo. What stands on make's command line (FREEBSD=14 ...) reaches
+# them through the environment.
+
+.POSIX:
+.PHONY: help setup kmod legacy check-ko bindings check-bindings lint test \
+	vm-test vm-race load unload install clean
+
+help:
+	@echo "make setup           install what is needed (Debian, root), or name it"
+	@echo "make kmod            build bpfrs.ko"
+	@echo "make check-ko        check the finished bpfrs.ko"
+	@echo "make test            everything that needs no guest, then vm-test if one is there"
+	@echo "make vm-test         the device's tests in a FreeBSD guest"
+	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
+	@echo "make lint            clippy, rustfmt, rustdoc, shellcheck"
+	@echo "make bindings        generate sys/src/bindings.rs again"
+	@echo "make check-bindings  fail if that would change it"
+	@echo "make load, unload, install   on FreeBSD, as root"
+	@echo "make clean           remove target/"
+	@echo
+	@echo "FREEBSD=15|14  ARCH=amd64|aarch64   what kmod and check-ko are for"
+	@echo "SYSDIR=/path/to/sys  KERNBUILDDIR=/path/to/obj   build against a source tree (12.1 and later)"
+	@echo "OUT=dir              where kmod puts bpfrs.ko (target/kmod/freebsdN-ARCH)"
+	@echo "BPFRS_GUEST=dir      what vm-* boot: see vm-tests/README.md"
+
+setup:
+	@sys/build/setup.sh
+
+kmod:
+	@sys/build/kmod.sh bpfrs
+
+legacy:
+	@sys/build/kmod.sh legacy
+
+check-ko:
+	@sys/build/check-ko.sh
+
+bindings:
+	@sys/build/bindings.sh
+
+check-bindings:
+	@sys/build/bindings.sh --check
+
+lint:
+	@sys/build/test.sh lint
+
+test:
+	@sys/build/test.sh
+
+vm-test:
+	@cargo run --quiet -p bpfrs-vm-tests -- test
+
+vm-race:
+	@cargo run --quiet -p bpfrs-vm-tests -- race
+
+# Not with load first: GNU make has a directive of that name.
+install load unload:
+	@sys/build/freebsd.sh $@
+
+clean:
+	rm -rf target
