@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! A good module passes; for each rule there are modules broken in one way
+//! that make exactly that rule fail. They are made here byte by byte, so no
+//! compiler is needed and none can hide a defect.
+
+mod elf;
+
+use std::collections::BTreeMap;
+
+use object::elf::*;
+
+use crate::lists::{List, Lists, Need};
+use crate::module::Arch::{self, Aarch64, Amd64};
+use crate::report::Report;
+use crate::{check, rules};
+
+use elf::{Fixup, Image, Section, Symbol, Target};
+
+const OSVERSION: u32 = 1_500_068;
+
+/// `MDT_*` of sys/module.h.
+const DEPEND: u32 = 1;
+const MODULE: u32 = 2;
+const VERSION: u32 = 3;
+
+/// Sections of every module, in this order.
+const TEXT: usize = 0;
+const DATA: usize = 1;
+const METADATA_SET: usize = 2;
+const SYSINIT_SET: usize = 3;
+const STACK_SIZES: usize = 4;
+
+/// What a module is made of. [`Spec::new`] gives a good one.
+struct Spec {
+    arch: Arch,
+    code: Vec<u8>,
+    /// The type of the relocation to printf in the code.
+    call: RelocationType,
+    symbols: Vec<Symbol>,
+    sections: Vec<Section>,
+    /// The module's records: kind, name, number.
+    records: Vec<(u32, &'static str, u32)>,
+    sysinits: usize,
+    /// A shared object names the bounds of its linker sets.
+    bounds: bool,
+    /// The size of the function's frame.
+    frame: Option<u64>,
+}
+
+impl Spec {
+    fn new(arch: Arch) -> Self {
+        Self {
+            arch,
+            code: match arch {
+                Amd64 => vec![0x90, 0xc3],            // nop; ret
+                Aarch64 => vec![0xc0, 3, 0x5f, 0xd6], // ret
+            },
+            call: match arch {
+                Amd64 => R_X86_64_64,
+                Aarch64 => R_AARCH64_ABS64,
+            },
+            symbols: Vec::new(),
+            sections: Vec::new(),
+            records: vec![
+                (DEPEND, "kernel", OSVERSION),
+                (MODULE, "bpfrs", 0),
+                (VERSION, "bpfrs", 1),
+            ],
+            sysinits: 1,
+            bounds: true,
+            frame: Some(40),
+        }
+    }
+
+    fn symbol(mut self, name: &'static str, bind: SymbolBind, defined: bool) -> Self {
+        self.symbols.push(Symbol {
+            name,
+            bind,
+            kind: STT_OBJECT,
+            place: defined.then_some((DATA, 0)),
+        });
+        self
+    }
+
+    fn instruction(mut self, bytes: &[u8]) -> Self {
+        self.code.splice(0..0, bytes.iter().copied());
+        self
+    }
+
+    fn section(mut self, name: &'static str, size: usize) -> Self {
+        self.sections.push(Section {
+            name,
+            address: None,
+            flags: SectionFlags(0),
+            data: vec![0; size],
+        });
+        self
+    }
+
+    fn build(&self) -> Vec<u8> {
+        let pointer = match self.arch {
+            Amd64 => R_X86_64_64,
+            Aarch64 => R_AARCH64_RELATIVE,
+        };
+        let inside = |place, offset, target, at| Fixup {
+            place,
+            offset,
+            kind: pointer,
+            target: Target::Inside(target, at),
+        };
+        let mut fixups = Vec::new();
+
+        // The records: struct mod_metadata, then its number, then its name.
+        let mut data = vec![0; 16];
+        for (index, &(kind, name, number)) in self.records.iter().enumerate() {
+            let start = data.len() as u64;
+            fixups.push(inside(METADATA_SET, index as u64 * 8, DATA, start));
+            fixups.push(inside(DATA, start + 8, DATA, start + 24));
+            fixups.push(inside(DATA, start + 16, DATA, start + 28));
+            data.extend([1, kind].map(u32::to_le_bytes).concat());
+            data.extend([0; 16]);
+            data.extend(number.to_le_bytes());
+            data.extend(name.as_bytes());
+            data.resize(data.len().next_multiple_of(8) + 8, 0);
+        }
+        for index in 0..self.sysinits as u64 {
+            fixups.push(inside(SYSINIT_SET, index * 8, DATA, 0));
+        }
+        // Code calls printf by a pointer, so any type of relocation fits.
+        fixups.push(Fixup { place: DATA, offset: 8, kind: self.call, target: Target::Symbol(1) });
+        // The function's address and its frame's size.
+        let mut stack_sizes = Vec::new();
+        if let Some(frame) = self.frame {
+            let address: u64 = match self.arch {
+                Amd64 => 0,
+                Aarch64 => 0x1000,
+            };
+            stack_sizes.extend(address.to_le_bytes());
+            stack_sizes.extend([(frame & 0x7f | 0x80) as u8, (frame >> 7) as u8]);
+            if self.arch == Amd64 {
+                fixups.push(inside(STACK_SIZES, 0, TEXT, 0));
+            }
+        }
+
+        let loaded =
+            |name, address, flags, data| Section { name, address: Some(address), flags, data };
+        let mut sections = vec![
+            loaded(".text", 0x1000, SHF_EXECINSTR, self.code.clone()),
+            loaded(".data", 0x2000, SHF_WRITE, data),
+            loaded("set_modmetadata_set", 0x3000, SHF_WRITE, vec![0; self.records.len() * 8]),
+            loaded("set_sysinit_set", 0x4000, SHF_WRITE, vec![0; self.sysinits * 8]),
+            Section {
+                name: ".stack_sizes",
+                address: None,
+                flags: SectionFlags(0),
+                data: stack_sizes,
+            },
+        ];
+        for extra in &self.sections {
+            sections.push(Section { data: extra.data.clone(), ..*extra });
+        }
+
+        let symbol = |name, bind, kind, place| Symbol { name, bind, kind, place };
+        let mut symbols = vec![
+            symbol("entry", STB_LOCAL, STT_FUNC, Some((TEXT, 0))),
+            symbol("printf", STB_GLOBAL, STT_NOTYPE, None),
+            symbol("__start_set_vnet", STB_GLOBAL, STT_NOTYPE, None),
+        ];
+        for (name, place) in [
+            ("__start_set_modmetadata_set", METADATA_SET),
+            ("__stop_set_modmetadata_set", METADATA_SET),
+            ("__start_set_sysinit_set", SYSINIT_SET),
+            ("__stop_set_sysinit_set", SYSINIT_SET),
+        ] {
+            let place = (self.arch == Aarch64 && self.bounds).then_some((place, 0));
+            symbols.push(symbol(name, STB_WEAK, STT_NOTYPE, place));
+        }
+        symbols.extend(self.symbols.iter().cloned());
+        let image = Image { arch: self.arch, sections, symbols, fixups };
+        image.write()
+    }
+
+    fn report(&self) -> Report {
+        let bytes = self.build();
+        check(&bytes, &bytes, &lists()).unwrap()
+    }
+
+    /// Asserts that this rule fails, and only this one, and what it says.
+    #[track_caller]
+    fn breaks(&self, rule: &str, message: &str) {
+        let report = self.report();
+        assert_eq!(report.failed().collect::<Vec<_>>(), [rule], "{report}");
+        let violations = &report.finding(rule).violations;
+        assert!(violations.iter().any(|v| v.contains(message)), "no '{message}' in:\n{report}");
+    }
+}
+
+fn lists() -> Lists {
+    Lists {
+        symbols: BTreeMap::from([(15, List::from([("printf".to_owned(), Need::Always)]))]),
+        exports: List::new(),
+    }
+}
+
+#[test]
+fn good_modules_pass() {
+    for arch in [Amd64, Aarch64] {
+        let report = Spec::new(arch).report();
+        assert!(report.passed(), "{report}");
+        let metadata = &report.finding("metadata").summary;
+        assert_eq!(metadata, "module bpfrs version 1, kernel from 1500068, 1 sysinits");
+        assert!(report.finding("undefined").summary.starts_with("1 kernel"));
+        assert!(report.finding("stack").summary.contains("40 bytes"));
+    }
+}
+
+#[test]
+fn a_large_file_breaks_size() {
+    Spec::new(Amd64).section(".comment", rules::MAX_SIZE).breaks("size", "bytes too large");
+}
+
+#[test]
+fn unknown_relocations_break_relocations() {
+    let with = |arch, call| Spec { call, ..Spec::new(arch) };
+    with(Amd64, R_X86_64_32).breaks("relocations", "R_X86_64_32 in .data");
+    with(Amd64, R_X86_64_GOTPCREL).breaks("relocations", "R_X86_64_GOTPCREL");
+    with(Amd64, R_X86_64_REX_GOTPCRELX).breaks("relocations", "to printf");
+    with(Aarch64, R_AARCH64_CALL26).breaks("relocations", "R_AARCH64_CALL26");
+    with(Aarch64, R_AARCH64_TLSDESC).breaks("relocations", "R_AARCH64_TLSDESC");
+}
+
+#[test]
+fn floating_point_breaks_instructions() {
+    for (bytes, text) in [
+        (&[0x0f, 0x28, 0xc1][..], "movaps"),
+        (&[0xf2, 0x0f, 0x58, 0xc1], "addsd"),
+        (&[0x66, 0x0f, 0xef, 0xc0], "pxor"),
+        (&[0xc5, 0xfc, 0x28, 0xc1], "vmovaps"),
+        (&[0xc5, 0xf8, 0x77], "vzeroupper"),
+        (&[0x62, 0xf1, 0x7c, 0x48, 0x28, 0xc1], "vmovaps"),
+        (&[0x0f, 0x77], "emms"),
+        (&[0x0f, 0x6e, 0xc0], "movd"),
+        (&[0xd9, 0xe8], "fld1"),
+        (&[0xdb, 0xe3], "fninit"),
+        (&[0x0f, 0xae, 0x00], "fxsave"),
+        (&[0x0f, 0xae, 0x18], "stmxcsr"),
+        (&[0x0f, 0x0b, 0x06], "no instruction"),
+    ] {
+        Spec::new(Amd64).instruction(bytes).breaks("instructions", text);
+    }
+    for (word, text) in [
+        (0x1e60_2820_u32, "fadd"),
+        (0x4e20_1c00, "and v0"),
+        (0x3dc0_0000, "ldr q0"),
+        (0x6d00_0400, "stp d0"),
+        (0x9e66_0000, "fmov"),
+        (0x4c40_7000, "ld1"),
+    ] {
+        Spec::new(Aarch64).instruction(&word.to_le_bytes()).breaks("instructions", text);
+    }
+}
+
+/// Instructions of the vector extensions that use no such register.
+#[test]
+fn fences_and_prefetches_are_allowed() {
+    for bytes in [
+        &[0x0f, 0xae, 0xe8][..],               // lfence
+        &[0x0f, 0xae, 0xf0],                   // mfence
+        &[0x0f, 0x18, 0x08],                   // prefetcht0
+        &[0x0f, 0xc3, 0x07],                   // movnti
+        &[0xf3, 0x90],                         // pause
+        &[0xf0, 0x48, 0x0f, 0xb1, 0x0f],       // lock cmpxchg
+        &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00], // nop
+    ] {
+        let report = Spec::new(Amd64).instruction(bytes).report();
+        assert!(report.passed(), "{report}");
+    }
+    for word in [
+        0xd503_3bbf_u32, // dmb ish
+        0xf980_0000,     // prfm
+        0xc85f_7c00,     // ldxr
+        0xc8df_fc00,     // ldar
+        0xd503_233f,     // paciasp
+        0xd503_245f,     // bti c
+    ] {
+        let report = Spec::new(Aarch64).instruction(&word.to_le_bytes()).report();
+        assert!(report.passed(), "{report}");
+    }
+}
+
+#[test]
+fn a_module_without_code_breaks_instructions() {
+    let spec = Spec { code: Vec::new(), ..Spec::new(Amd64) };
+    spec.breaks("instructions", "no code");
+}
+
+#[test]
+fn unwinding_breaks_unwinder() {
+    for arch in [Amd64, Aarch64] {
+        Spec::new(arch)
+            .symbol("rust_eh_personality", STB_LOCAL, true)
+            .breaks("unwinder", "rust_eh_personality");
+        Spec::new(arch)
+            .symbol("_Unwind_Resume", STB_LOCAL, true)
+            .breaks("unwinder", "_Unwind_Resume");
+        Spec::new(arch).section(".gcc_except_table", 8).breaks("unwinder", ".gcc_except_table");
+    }
+}
+
+#[test]
+fn unlisted_symbols_break_undefined() {
+    for arch in [Amd64, Aarch64] {
+        Spec::new(arch)
+            .symbol("bpf_mtap", STB_GLOBAL, false)
+            .breaks("undefined", "bpf_mtap is not on the list freebsd15.txt");
+    }
+}
+
+#[test]
+fn weak_symbols_break_undefined() {
+    Spec::new(Amd64).symbol("memset", STB_WEAK, false).breaks("undefined", "memset is weak");
+}
+
+#[test]
+fn a_release_without_a_list_breaks_undefined() {
+    let mut spec = Spec::new(Amd64);
+    spec.records[0].2 = 1_600_000;
+    spec.breaks("undefined", "there is no list freebsd16.txt");
+}
+
+#[test]
+fn a_listed_symbol_that_is_not_needed_is_a_warning() {
+    let mut lists = lists();
+    for list in lists.symbols.values_mut() {
+        list.insert("uprintf".to_owned(), Need::Always);
+        list.insert("__mtx_assert".to_owned(), Need::Sometimes);
+    }
+    let bytes = Spec::new(Amd64).build();
+    let report = check(&bytes, &bytes, &lists).unwrap();
+    assert!(report.passed());
+    assert_eq!(report.finding("undefined").warnings, ["uprintf is on the list, but not needed"]);
+}
+
+#[test]
+fn exported_symbols_break_globals() {
+    for arch in [Amd64, Aarch64] {
+        for bind in [STB_GLOBAL, STB_WEAK] {
+            Spec::new(arch)
+                .symbol("bpf_attachd", bind, true)
+                .breaks("globals", "bpf_attachd is exported: that name is");
+            Spec::new(arch)
+                .symbol("bpfrs_stats", bind, true)
+                .breaks("globals", "bpfrs_stats is exported, but not listed");
+        }
+    }
+}
+
+#[test]
+fn a_listed_export_must_be_there() {
+    let mut lists = lists();
+    lists.exports.insert("bpfrs_tap".to_owned(), Need::Always);
+    let bytes = Spec::new(Amd64).build();
+    let report = check(&bytes, &bytes, &lists).unwrap();
+    assert_eq!(report.failed().collect::<Vec<_>>(), ["globals"]);
+
+    let bytes = Spec::new(Amd64).symbol("bpfrs_tap", STB_GLOBAL, true).build();
+    assert!(check(&bytes, &bytes, &lists).unwrap().passed());
+}
+
+#[test]
+fn incomplete_metadata_breaks_metadata() {
+    for arch in [Amd64, Aarch64] {
+        for (missing, message) in
+            [(0, "no dependency on the kernel"), (1, "no DECLARE_MODULE"), (2, "no MODULE_VERSION")]
+        {
+            let mut spec = Spec::new(arch);
+            spec.records.remove(missing);
+            spec.breaks("metadata", message);
+        }
+        let mut spec = Spec::new(arch);
+        spec.records[2].1 = "other";
+        spec.breaks("metadata", "MODULE_VERSION is of other");
+        let mut spec = Spec::new(arch);
+        spec.records.push((MODULE, "second", 0));
+        spec.breaks("metadata", "more than one DECLARE_MODULE");
+        let spec = Spec { sysinits: 0, ..Spec::new(arch) };
+        spec.breaks("metadata", "no SYSINIT");
+    }
+}
+
+#[test]
+fn a_shared_object_must_name_its_linker_sets() {
+    let spec = Spec { bounds: false, ..Spec::new(Aarch64) };
+    spec.breaks("metadata", "__start_set_modmetadata_set");
+}
+
+#[test]
+fn large_frames_break_stack() {
+    for arch in [Amd64, Aarch64] {
+        let with = |frame| Spec { frame: Some(frame), ..Spec::new(arch) };
+        with(2056).breaks("stack", "entry: 2056 bytes");
+        let report = with(2048).report();
+        assert!(report.passed(), "{report}");
+    }
+}
+
+#[test]
+fn missing_stack_sizes_break_stack() {
+    let spec = Spec { frame: None, ..Spec::new(Amd64) };
+    spec.breaks("stack", "missing or empty");
+}
+
+#[test]
+fn a_function_without_a_size_breaks_stack() {
+    let mut spec = Spec::new(Amd64);
+    spec.symbols.push(Symbol {
+        name: "second",
+        bind: STB_LOCAL,
+        kind: STT_FUNC,
+        place: Some((TEXT, 1)),
+    });
+    spec.breaks("stack", "second: frame unknown");
+}
+
+#[test]
+fn files_of_the_wrong_kind_are_refused() {
+    let error = |bytes: &[u8]| {
+        let good = Spec::new(Amd64).build();
+        check(bytes, &good, &lists()).err().unwrap().to_string()
+    };
+    let e_type = 16;
+    let e_machine = 18;
+    let mut shared = Spec::new(Amd64).build();
+    shared[e_type] = 3;
+    assert!(error(&shared).contains("not a relocatable object"));
+    let mut arm = Spec::new(Amd64).build();
+    arm[e_machine] = 40;
+    assert!(error(&arm).contains("neither amd64 nor aarch64"));
+    assert!(!error(b"").is_empty());
+    assert!(!error(&Spec::new(Amd64).build()[..100]).is_empty());
+}
