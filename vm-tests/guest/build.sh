@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# Builds the guest program; prints its path as the last line. usage: build.sh [cargo's options]
+#
+# It needs a Rust toolchain with its library sources: the program brings its own core and its own
+# memcpy, since the ready-made ones expect FreeBSD's libc.
+set -eu
+cd "$(dirname "$0")"
+target=x86_64-unknown-freebsd
+fail() { echo "vm-tests/guest/build.sh: $*" >&2; exit 1; }
+
+lld=
+for name in ld.lld ld.lld-22 ld.lld-21 ld.lld-20 ld.lld-19 ld.lld-18 ld.lld-17 ld.lld-16; do
+    if command -v "$name" >/dev/null; then lld=$name; break; fi
+done
+[ -n "$lld" ] || fail "no ld.lld found; on Debian: apt-get install lld"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/../../target}/guest"
+export CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER="$lld"
+
+has_sources() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core" ]; }
+
+for bin in "${RUSTC:-rustc}" /usr/bin/rustc; do
+    if command -v "$bin" >/dev/null && has_sources "$bin"; then
+        cargo=cargo
+        if [ "$bin" = /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then cargo=/usr/bin/cargo; fi
+        # Building core is an unstable option of cargo, so a stable one must be told to allow it.
+        RUSTC_BOOTSTRAP=1 RUSTC="$bin" "$cargo" build --release -Zbuild-std=core,alloc \
+            -Zbuild-std-features=compiler-builtins-mem "$@" >&2
+        echo "$(cd "$CARGO_TARGET_DIR" && pwd)/$target/release/bpfrs-guest"
+        exit 0
+    fi
+done
+fail "no Rust toolchain with library sources: 'rustup component add rust-src', or on Debian: apt-get install rustc-web cargo-web rust-web-src"

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod after_revoke;
+mod arguments;
+mod bpf;
+mod driver;
+mod histogram;
+mod loopback;
+mod race;
+mod report;
+mod sys;
+mod tcpdump;
+mod tests;
+mod unload;
+
+use alloc::format;
+
+use arguments::Arguments;
+
+const USAGE: &str = "\
+usage: bpfrs-guest COMMAND [OPTION …]
+  race          readers, packets and revoke(2) all at once     --device PATTERN --prefix SYSCTL --type MALLOC-TYPE
+                --nodes N --readers N --seconds N --pause-us N --tcpdump CHROOT-DIR --ping PATH
+  after-revoke  what goes on after revoke(2)                   --device PATTERN
+  test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
+  unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
+  tcpdump       the real one captures what is sent           --chroot DIR --device PATTERN --count N
+  resend        the messages of the command before, once more
+A PATTERN is a path; %d in it stands for the number of the node.";
+
+/// Runs the program; its exit status.
+fn run(arguments: &[&'static str]) -> i32 {
+    let (Some(command), options) = (arguments.get(1), arguments.get(2..).unwrap_or_default())
+    else {
+        report::human(USAGE);
+        return 2;
+    };
+    let arguments = match Arguments::parse(options) {
+        Ok(arguments) => arguments,
+        Err(problem) => {
+            report::human(&format!("bpfrs-guest: {problem}\n{USAGE}"));
+            return 2;
+        }
+    };
+    match *command {
+        "race" => race::run(&arguments),
+        "after-revoke" => after_revoke::run(&arguments),
+        "test" => tests::run(&arguments),
+        "tcpdump" => tcpdump::run(&arguments),
+        "unload" => unload::run(&arguments),
+        "resend" => report::resend(),
+        other => {
+            report::human(&format!("bpfrs-guest: no command {other}\n{USAGE}"));
+            2
+        }
+    }
+}

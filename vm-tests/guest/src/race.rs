@@ -1,0 +1,599 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The reproducer: lo0 under a flood, readers that open, set up, read and die, and a revoke(2)
+//! every millisecond or so, all at once; counted and timed.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
+
+use bpfrs_vm_protocol::{Message, Race};
+use zerocopy::FromZeros;
+
+use crate::arguments::{Arguments, Device};
+use crate::bpf::{self, ACCEPT, Bpf, REJECT};
+use crate::driver;
+use crate::histogram::Histogram;
+use crate::loopback;
+use crate::report::{self, Reporter};
+use crate::sys::{self, ERRNO_MAX, Errno, Pid, Result};
+
+const MAX_READERS: usize = 64;
+/// A reader that revoke(2) has not woken by then counts as asleep, and is killed.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// SIGKILL must have worked by then, and nodes must be free.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Echo requests a second and family: enough to keep readers busy, little enough for emulation.
+const FLOOD_RATE: u64 = 400;
+
+/// How often each errno came.
+#[derive(FromZeros)]
+#[repr(C)]
+struct Errors([AtomicU64; ERRNO_MAX]);
+
+impl Errors {
+    fn add(&self, errno: Errno) {
+        let index = usize::try_from(errno.0).unwrap_or(0).min(ERRNO_MAX - 1);
+        if let Some(count) = self.0.get(index) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn by_name(&self) -> BTreeMap<String, u64> {
+        self.0
+            .iter()
+            .zip(0..)
+            .filter(|(count, _)| count.load(Relaxed) > 0)
+            .map(|(count, number)| (Errno(number).name(), count.load(Relaxed)))
+            .collect()
+    }
+}
+
+/// What one reader is doing, for the revoker.
+#[derive(FromZeros)]
+#[repr(C)]
+struct Slot {
+    /// 1 + the node that it is blocked on, or 0.
+    waits_on: AtomicU64,
+    /// When the first revoke(2) of that node during this wait began (ns), or 0.
+    revoked_at: AtomicU64,
+}
+
+/// What all processes of a run have in common.
+#[derive(FromZeros)]
+#[repr(C)]
+struct Shared {
+    opens: AtomicU64,
+    opens_busy: AtomicU64,
+    open_errors: Errors,
+    setup_errors: Errors,
+    reads: AtomicU64,
+    read_timeouts: AtomicU64,
+    read_errors: Errors,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    bad_records: AtomicU64,
+    captured: AtomicU64,
+    dropped: AtomicU64,
+    sent: AtomicU64,
+    revokes: AtomicU64,
+    revoke_errors: Errors,
+    revoke_time: Histogram,
+    blocked: AtomicU64,
+    woken: AtomicU64,
+    woken_late: AtomicU64,
+    returned: AtomicU64,
+    killed: AtomicU64,
+    asleep: AtomicU64,
+    wake_time: Histogram,
+    slots: [Slot; MAX_READERS],
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Pseudo-random numbers (xorshift64*): which of the many orders of events comes is chance anyway.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        Self(
+            nanoseconds(sys::now()) ^ (u64::from(Pid::current().number().unsigned_abs()) << 32) | 1,
+        )
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize;
+        high % limit.max(1)
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+struct Plan {
+    device: Device,
+    prefix: &'static str,
+    malloc_type: &'static str,
+    nodes: usize,
+    readers: usize,
+    time: Duration,
+    pause: Duration,
+    tcpdump: Option<&'static str>,
+    ping: Option<&'static str>,
+}
+
+impl Plan {
+    fn from(arguments: &Arguments) -> core::result::Result<Self, String> {
+        let device = arguments.device();
+        let nodes = if device.is_pool() { arguments.number("--nodes", 4)? } else { 1 };
+        let readers = arguments.number("--readers", 6)?;
+        if !(1..=MAX_READERS as u64).contains(&readers) || !(1..=256).contains(&nodes) {
+            return Err(format!("1 to {MAX_READERS} readers, 1 to 256 nodes"));
+        }
+        Ok(Self {
+            device,
+            prefix: arguments.or("--prefix", ""),
+            malloc_type: arguments.or("--type", ""),
+            nodes: nodes as usize,
+            readers: readers as usize,
+            time: Duration::from_secs(arguments.number("--seconds", 10)?),
+            pause: Duration::from_micros(arguments.number("--pause-us", 1000)?),
+            tcpdump: arguments.get("--tcpdump"),
+            ping: arguments.get("--ping"),
+        })
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> i32 {
+    let plan = match Plan::from(arguments) {
+        Ok(plan) => plan,
+        Err(problem) => {
+            report::human(&format!("bpfrs-guest race: {problem}"));
+            return 2;
+        }
+    };
+    let mut reporter = Reporter::new();
+    match race(&plan, &mut reporter) {
+        Ok(()) => {
+            reporter.end();
+            0
+        }
+        Err(errno) => {
+            report::human(&format!("bpfrs-guest race: {errno}"));
+            1
+        }
+    }
+}
+
+fn race(plan: &Plan, reporter: &mut Reporter) -> Result<()> {
+    let shared: &Shared = sys::shared()?;
+    let mut result = Race {
+        device: plan.device.pattern.into(),
+        readers: plan.readers as u64,
+        nodes: plan.nodes as u64,
+        memory_before: driver::memory(plan.malloc_type),
+        ..Race::default()
+    };
+    let start = sys::now();
+    let mut company = Company::new(plan, shared)?;
+    let mut next_report = start;
+    while sys::now() < start + plan.time {
+        company.supervise();
+        if sys::now() >= next_report {
+            // More often at first: a bad driver does not live to see the second.
+            let young = sys::now() < start + Duration::from_secs(2);
+            next_report += Duration::from_millis(if young { 100 } else { 1000 });
+            company.fill(&mut result, start);
+            reporter.message(&Message::Progress(result.clone()));
+        }
+        sys::sleep(Duration::from_millis(5));
+    }
+    company.dismiss();
+    company.fill(&mut result, start);
+    result.stuck_nodes = stuck_nodes(plan);
+    // What epoch callbacks free may come a little later.
+    driver::eventually(LAST_PATIENCE, || {
+        result.memory_after = driver::memory(plan.malloc_type);
+        result.driver = driver::counters(plan.prefix).ok();
+        let descriptors = result.driver.as_ref().map_or(0, |d| d.descriptors);
+        result.memory_after == result.memory_before && descriptors == 0
+    });
+    summary(&result);
+    reporter.message(&Message::Race(result));
+    Ok(())
+}
+
+fn summary(r: &Race) {
+    report::human(&format!(
+        "{}: {:.0} s, {} opens ({} busy), {} reads, {} revokes; {} blocked readers: {} woken, {} asleep",
+        r.device,
+        r.seconds,
+        r.opens,
+        r.opens_busy,
+        r.reads,
+        r.revokes,
+        r.blocked,
+        r.woken,
+        r.asleep
+    ));
+}
+
+/// Nodes that cannot be opened although nobody is left.
+fn stuck_nodes(plan: &Plan) -> u64 {
+    let free = |node: usize| {
+        driver::eventually(LAST_PATIENCE, || Bpf::open(&plan.device.node(node)).is_ok())
+    };
+    (0..plan.nodes).filter(|&node| !free(node)).count() as u64
+}
+
+/// All processes of a run.
+struct Company<'a> {
+    plan: &'a Plan,
+    shared: &'static Shared,
+    random: Random,
+    /// By slot.
+    readers: Vec<Pid>,
+    tcpdump: Option<(Pid, Duration)>,
+    others: Vec<Pid>,
+    tcpdump_runs: u64,
+    stuck: u64,
+}
+
+impl<'a> Company<'a> {
+    fn new(plan: &'a Plan, shared: &'static Shared) -> Result<Self> {
+        let mut company = Self {
+            plan,
+            shared,
+            random: Random::new(),
+            readers: Vec::new(),
+            tcpdump: None,
+            others: Vec::new(),
+            tcpdump_runs: 0,
+            stuck: 0,
+        };
+        company.others.push(sys::fork(|| loopback::flood(FLOOD_RATE, &shared.sent))?);
+        if let Some(ping) = plan.ping {
+            let body = || quietly(ping, &["ping", "-f", "-q", "127.0.0.1"]);
+            company.others.push(sys::fork(body)?);
+        }
+        for slot in 0..plan.readers {
+            company.readers.push(company.hire(slot)?);
+        }
+        company.others.push(sys::fork(|| revoker(plan, shared))?);
+        Ok(company)
+    }
+
+    fn hire(&self, slot: usize) -> Result<Pid> {
+        sys::fork(|| Reader::new(self.plan, self.shared, slot).work())
+    }
+
+    /// Replaces who has gone, kills at random, and looks for sleepers that should be awake.
+    fn supervise(&mut self) {
+        while let Some((pid, _)) = sys::reap(None) {
+            if let Some(slot) = self.readers.iter().position(|&p| p == pid) {
+                self.forget_wait(slot);
+                if let (Ok(pid), Some(place)) = (self.hire(slot), self.readers.get_mut(slot)) {
+                    *place = pid;
+                }
+            } else if self.tcpdump.is_some_and(|(p, _)| p == pid) {
+                self.tcpdump = None;
+            }
+        }
+        let now = sys::now();
+        for (slot, reader) in self.shared.slots.iter().zip(&self.readers) {
+            let since = slot.revoked_at.load(Relaxed);
+            if since != 0
+                && nanoseconds(now) > since + nanoseconds(PATIENCE)
+                && slot.revoked_at.compare_exchange(since, 0, Relaxed, Relaxed).is_ok()
+            {
+                count(&self.shared.asleep);
+                reader.signal(libc::SIGKILL);
+            }
+        }
+        if self.random.one_in(40) {
+            self.kill_one();
+        }
+        self.supervise_tcpdump(now);
+    }
+
+    /// SIGKILL in the middle of whatever it does. Readers that are just being revoked are mostly
+    /// spared: whether they wake is the question.
+    fn kill_one(&mut self) {
+        let victim = self.random.below(self.readers.len());
+        let (Some(reader), Some(slot)) = (self.readers.get(victim), self.shared.slots.get(victim))
+        else {
+            return;
+        };
+        if slot.revoked_at.load(Relaxed) == 0 || self.random.one_in(4) {
+            self.forget_wait(victim);
+            reader.signal(libc::SIGKILL);
+        }
+    }
+
+    /// One tcpdump at a time; it ends by itself when revoked, or is killed.
+    fn supervise_tcpdump(&mut self, now: Duration) {
+        let Some(root) = self.plan.tcpdump else {
+            return;
+        };
+        match self.tcpdump {
+            Some((pid, until)) if now > until => pid.signal(libc::SIGKILL),
+            Some(_) => {}
+            None => {
+                let body = || {
+                    if sys::chroot(root).is_err() {
+                        return 1;
+                    }
+                    quietly("/usr/sbin/tcpdump", &["tcpdump", "-n", "-i", "lo0", "-w", "/dev/null"])
+                };
+                if let Ok(pid) = sys::fork(body) {
+                    self.tcpdump_runs += 1;
+                    let life = Duration::from_millis(200 + 20 * self.random.below(100) as u64);
+                    self.tcpdump = Some((pid, now + life));
+                }
+            }
+        }
+    }
+
+    /// A reader that is about to die by our hand cannot show that it was woken.
+    fn forget_wait(&self, slot: usize) {
+        if let Some(slot) = self.shared.slots.get(slot) {
+            slot.waits_on.store(0, Relaxed);
+            if slot.revoked_at.swap(0, Relaxed) != 0 {
+                count(&self.shared.killed);
+            }
+        }
+    }
+
+    /// Ends them all.
+    fn dismiss(&mut self) {
+        for slot in 0..self.readers.len() {
+            self.forget_wait(slot);
+        }
+        let mut left: Vec<Pid> = self.readers.drain(..).chain(self.others.drain(..)).collect();
+        left.extend(self.tcpdump.take().map(|(pid, _)| pid));
+        for pid in &left {
+            pid.signal(libc::SIGKILL);
+        }
+        driver::eventually(LAST_PATIENCE, || {
+            while let Some((pid, _)) = sys::reap(None) {
+                left.retain(|&p| p != pid);
+            }
+            left.is_empty()
+        });
+        self.stuck = left.len() as u64;
+    }
+
+    fn fill(&self, r: &mut Race, start: Duration) {
+        let s = self.shared;
+        r.seconds = (sys::now() - start).as_secs_f64();
+        r.opens = s.opens.load(Relaxed);
+        r.opens_busy = s.opens_busy.load(Relaxed);
+        r.open_errors = s.open_errors.by_name();
+        r.setup_errors = s.setup_errors.by_name();
+        r.reads = s.reads.load(Relaxed);
+        r.read_timeouts = s.read_timeouts.load(Relaxed);
+        r.read_errors = s.read_errors.by_name();
+        r.packets = s.packets.load(Relaxed);
+        r.bytes = s.bytes.load(Relaxed);
+        r.bad_records = s.bad_records.load(Relaxed);
+        r.captured = s.captured.load(Relaxed);
+        r.dropped = s.dropped.load(Relaxed);
+        r.sent = s.sent.load(Relaxed);
+        r.revokes = s.revokes.load(Relaxed);
+        r.revoke_errors = s.revoke_errors.by_name();
+        r.revoke_time = s.revoke_time.times();
+        r.blocked = s.blocked.load(Relaxed);
+        r.woken = s.woken.load(Relaxed);
+        r.woken_late = s.woken_late.load(Relaxed);
+        r.returned = s.returned.load(Relaxed);
+        r.killed = s.killed.load(Relaxed);
+        r.asleep = s.asleep.load(Relaxed);
+        r.wake_time = s.wake_time.times();
+        r.tcpdump_runs = self.tcpdump_runs;
+        r.stuck_processes = self.stuck;
+        r.driver = driver::counters(self.plan.prefix).ok();
+    }
+}
+
+/// Runs a program with its output thrown away.
+fn quietly(program: &str, arguments: &[&str]) -> i32 {
+    if let Ok(null) = sys::Fd::open("/dev/null", libc::O_RDWR) {
+        for standard in 0..3 {
+            let _ = null.dup_to(standard);
+        }
+    }
+    let _ = sys::exec(program, arguments);
+    127
+}
+
+/// Revokes nodes at random, for ever.
+fn revoker(plan: &Plan, shared: &Shared) -> i32 {
+    let mut random = Random::new();
+    loop {
+        let node = random.below(plan.nodes);
+        let path = plan.device.node(node);
+        let begin = sys::now();
+        for slot in shared.slots.iter().take(plan.readers) {
+            if slot.waits_on.load(Relaxed) == node as u64 + 1
+                && slot.revoked_at.compare_exchange(0, nanoseconds(begin), Relaxed, Relaxed).is_ok()
+            {
+                count(&shared.blocked);
+            }
+        }
+        match sys::revoke(&path) {
+            Ok(()) => count(&shared.revokes),
+            Err(errno) => shared.revoke_errors.add(errno),
+        }
+        shared.revoke_time.add(sys::now() - begin);
+        sys::sleep(plan.pause);
+    }
+}
+
+/// How a reader waits for packets.
+#[derive(Clone, Copy)]
+enum Wait {
+    Read,
+    Poll,
+    Select,
+}
+
+struct Reader<'a> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    slot: &'a Slot,
+    random: Random,
+}
+
+impl<'a> Reader<'a> {
+    fn new(plan: &'a Plan, shared: &'a Shared, slot: usize) -> Self {
+        // There are as many slots as readers, at most.
+        let slot = &shared.slots[slot];
+        Self { plan, shared, slot, random: Random::new() }
+    }
+
+    /// One life: a few sessions, then an end without goodbye.
+    fn work(mut self) -> i32 {
+        for _ in 0..=self.random.below(40) {
+            self.session();
+        }
+        0
+    }
+
+    /// One open, until it is revoked, closed, or left behind at exit.
+    fn session(&mut self) {
+        let node = self.random.below(self.plan.nodes);
+        let bpf = match Bpf::open(&self.plan.device.node(node)) {
+            Ok(bpf) => bpf,
+            Err(Errno(libc::EBUSY)) => {
+                count(&self.shared.opens_busy);
+                sys::sleep(Duration::from_micros(200));
+                return;
+            }
+            Err(errno) => {
+                self.shared.open_errors.add(errno);
+                sys::sleep(Duration::from_micros(200));
+                return;
+            }
+        };
+        count(&self.shared.opens);
+        if let Err(errno) = self.set_up(&bpf) {
+            self.shared.setup_errors.add(errno);
+        } else {
+            self.read(&bpf, node);
+        }
+        if self.random.one_in(16) {
+            // Left to exit(2).
+            bpf.fd.leak();
+        }
+    }
+
+    fn set_up(&mut self, bpf: &Bpf) -> Result<()> {
+        bpf.version()?;
+        bpf.set_buffer_length(if self.random.one_in(2) { 4096 } else { 32768 })?;
+        bpf.attach("lo0")?;
+        if self.random.one_in(3) {
+            bpf.set_immediate(true)?;
+        } else if self.random.one_in(2) {
+            bpf.set_timeout_ms(20 + 10 * self.random.below(20) as i64)?;
+        }
+        if self.random.one_in(4) {
+            bpf.promiscuous()?;
+        }
+        // Who accepts nothing is asleep for sure when the revocation comes.
+        match self.random.below(3) {
+            0 => bpf.set_filter(bpf::BIOCSETF, &ACCEPT),
+            1 => bpf.set_filter(bpf::BIOCSETF, &REJECT),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&mut self, bpf: &Bpf, node: usize) {
+        let wait = match self.random.below(4) {
+            0 => Wait::Poll,
+            1 => Wait::Select,
+            _ => Wait::Read,
+        };
+        let orderly = self.random.one_in(2);
+        for _ in 0..self.random.below(30) {
+            if let Err(errno) = self.wait_and_read(bpf, node, wait) {
+                self.shared.read_errors.add(errno);
+                if self.random.one_in(4) {
+                    // The dead descriptor must stay dead, whoever has the node by now.
+                    let _ = bpf.flush();
+                    let _ = bpf.read();
+                    let _ = bpf.set_filter(bpf::BIOCSETF, &REJECT);
+                }
+                return;
+            }
+        }
+        if orderly && let Ok([seen, dropped]) = bpf.statistics() {
+            self.shared.captured.fetch_add(u64::from(seen), Relaxed);
+            self.shared.dropped.fetch_add(u64::from(dropped), Relaxed);
+        }
+    }
+
+    fn wait_and_read(&mut self, bpf: &Bpf, node: usize, wait: Wait) -> Result<()> {
+        let length = bpf.buffer_length()? as usize;
+        let mut buffer = Vec::new();
+        buffer.resize(length, 0);
+        self.slot.waits_on.store(node as u64 + 1, Relaxed);
+        // For poll and select death shows in the events; the read that follows tells it by errno.
+        let (dead, result) = match wait {
+            Wait::Read => {
+                let result = bpf.fd.read(&mut buffer);
+                (result.is_err_and(bpf::is_death), Some(result))
+            }
+            Wait::Poll => {
+                let events = bpf.fd.poll(bpf::POLL_READ, None);
+                (events.is_ok_and(|e| e & libc::POLLHUP != 0), None)
+            }
+            Wait::Select => (bpf.fd.select(None).is_err(), None),
+        };
+        self.slot.waits_on.store(0, Relaxed);
+        let returned = sys::now();
+        let result = result.unwrap_or_else(|| bpf.fd.read(&mut buffer));
+        // select(2) has no way to say "dead" but readable, and then the read fails.
+        let dead = dead || matches!(wait, Wait::Select) && result.is_err_and(bpf::is_death);
+        self.account_wake(dead, returned);
+        match result? {
+            0 => count(&self.shared.read_timeouts),
+            length => {
+                count(&self.shared.reads);
+                self.shared.bytes.fetch_add(length as u64, Relaxed);
+                match bpf::records(buffer.get(..length).unwrap_or_default()) {
+                    Ok(records) => {
+                        self.shared.packets.fetch_add(records.len() as u64, Relaxed);
+                    }
+                    Err(_) => count(&self.shared.bad_records),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn account_wake(&self, dead: bool, returned: Duration) {
+        let since = self.slot.revoked_at.swap(0, Relaxed);
+        if since == 0 {
+            return;
+        }
+        if !dead {
+            count(&self.shared.returned);
+            return;
+        }
+        let time = returned.saturating_sub(Duration::from_nanos(since));
+        self.shared.wake_time.add(time);
+        count(if time <= PATIENCE { &self.shared.woken } else { &self.shared.woken_late });
+    }
+}

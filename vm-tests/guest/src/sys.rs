@@ -1,0 +1,881 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! FreeBSD's system calls, safe to use; the only module with `unsafe`.
+//!
+//! The program has no libc: it must run on every release from 12 on, also in a root that holds no
+//! shared library. A process of this program has exactly one thread, from its start to its end
+//! (nothing here makes another one, and `fork` copies only the caller); several SAFETY comments
+//! rest on that and call it *one thread*.
+
+#![expect(unsafe_code, reason = "system calls; see the module's documentation")]
+
+use alloc::alloc::{GlobalAlloc, Layout};
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ffi::CStr;
+use core::fmt;
+use core::mem::{size_of, size_of_val};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
+
+// Numbers of system calls (sys/syscall.h): the same in every release; the crate `libc` has none.
+const SYS_EXIT: usize = 1;
+const SYS_FORK: usize = 2;
+const SYS_READ: usize = 3;
+const SYS_WRITE: usize = 4;
+const SYS_OPEN: usize = 5;
+const SYS_CLOSE: usize = 6;
+const SYS_WAIT4: usize = 7;
+const SYS_GETPID: usize = 20;
+const SYS_UNMOUNT: usize = 22;
+const SYS_RECVMSG: usize = 27;
+const SYS_SENDMSG: usize = 28;
+const SYS_KILL: usize = 37;
+const SYS_DUP: usize = 41;
+const SYS_IOCTL: usize = 54;
+const SYS_REVOKE: usize = 56;
+const SYS_EXECVE: usize = 59;
+const SYS_CHROOT: usize = 61;
+const SYS_SETITIMER: usize = 83;
+const SYS_DUP2: usize = 90;
+const SYS_FCNTL: usize = 92;
+const SYS_SELECT: usize = 93;
+const SYS_SOCKET: usize = 97;
+const SYS_BIND: usize = 104;
+const SYS_SENDTO: usize = 133;
+const SYS_SOCKETPAIR: usize = 135;
+const SYS_MKDIR: usize = 136;
+const SYS_SYSCTL: usize = 202;
+const SYS_POLL: usize = 209;
+const SYS_CLOCK_GETTIME: usize = 232;
+const SYS_NANOSLEEP: usize = 240;
+const SYS_KLDLOAD: usize = 304;
+const SYS_KLDFIND: usize = 306;
+const SYS_SCHED_YIELD: usize = 331;
+const SYS_NMOUNT: usize = 378;
+const SYS_SIGACTION: usize = 416;
+const SYS_KLDUNLOADF: usize = 444;
+const SYS_MMAP: usize = 477;
+const SYS_FSTATAT: usize = 552;
+
+/// An error number of FreeBSD.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+/// Number of errno values that [`Errno`] can be used as an index for.
+pub(crate) const ERRNO_MAX: usize = 100;
+
+impl Errno {
+    /// Its name, or its number where no test ever expects it.
+    pub(crate) fn name(self) -> String {
+        let name = match self.0 {
+            libc::EPERM => "EPERM",
+            libc::ENOENT => "ENOENT",
+            libc::EINTR => "EINTR",
+            libc::EIO => "EIO",
+            libc::ENXIO => "ENXIO",
+            libc::EBADF => "EBADF",
+            libc::ENOMEM => "ENOMEM",
+            libc::EACCES => "EACCES",
+            libc::EFAULT => "EFAULT",
+            libc::EBUSY => "EBUSY",
+            libc::EEXIST => "EEXIST",
+            libc::ENODEV => "ENODEV",
+            libc::EINVAL => "EINVAL",
+            libc::EMFILE => "EMFILE",
+            libc::ENOTTY => "ENOTTY",
+            libc::EAGAIN => "EWOULDBLOCK",
+            libc::ENOBUFS => "ENOBUFS",
+            libc::EOPNOTSUPP => "EOPNOTSUPP",
+            other => return format!("errno {other}"),
+        };
+        name.into()
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// What a system call gives.
+pub(crate) type Result<T> = core::result::Result<T, Errno>;
+
+/// One system call.
+///
+/// # Safety
+///
+/// Whatever pointers among the arguments the kernel reads from or writes to must be valid for
+/// that, for as long as the kernel may use them.
+unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize> {
+    let result: usize;
+    let failed: u8;
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: FreeBSD's amd64 convention: number and result in rax, carry set on error, rcx and
+    // r11 overwritten by the instruction, rdx and the argument registers from r8 up by the kernel.
+    // Memory is touched as the caller promised.
+    unsafe {
+        asm!(
+            "syscall",
+            "setc {failed}",
+            failed = lateout(reg_byte) failed,
+            inlateout("rax") number => result,
+            in("rdi") a,
+            in("rsi") b,
+            inlateout("rdx") c => _,
+            inlateout("r10") d => _,
+            inlateout("r8") e => _,
+            inlateout("r9") f => _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match failed {
+        0 => Ok(result),
+        _ => Err(Errno(i32::try_from(result).unwrap_or(i32::MAX))),
+    }
+}
+
+/// One system call that takes plain numbers (or nothing) only.
+fn call_plain(number: usize, a: usize, b: usize) -> Result<usize> {
+    // SAFETY: the callers in this module use it for calls without pointers.
+    unsafe { call(number, [a, b, 0, 0, 0, 0]) }
+}
+
+/// A C int as an argument.
+const fn int(value: i32) -> usize {
+    value.cast_unsigned() as usize
+}
+
+/// A result that is a C int.
+fn as_int(value: usize) -> i32 {
+    // FreeBSD's small results always fit.
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Errno(libc::EINVAL))
+}
+
+// ---------------------------------------------------------------------------------- start and end
+
+/// The program's entry: the kernel passes the address of argc, and argv follows it.
+// SAFETY: no other symbol of that name exists: the program is linked without start files.
+#[unsafe(no_mangle)]
+extern "C" fn _start(stack: *const usize) -> ! {
+    let mut arguments = Vec::new();
+    // SAFETY: the kernel put argc here, then that many pointers to NUL-terminated strings, which
+    // stay where they are until the process ends.
+    unsafe {
+        let count = *stack;
+        for index in 1..=count {
+            let text = CStr::from_ptr(ptr::with_exposed_provenance(*stack.add(index)));
+            arguments.push(text.to_str().unwrap_or("?"));
+        }
+    }
+    exit(crate::run(&arguments))
+}
+
+/// For the kernel's image activator: branding by note, and by it the behaviour of FreeBSD 12.1
+/// where a system call still asks (a program without the note counts as older than 7.0).
+#[repr(C, align(4))]
+struct AbiTag {
+    name_size: u32,
+    value_size: u32,
+    kind: u32,
+    name: [u8; 8],
+    version: u32,
+}
+
+// SAFETY: a note section holds notes; nothing else is placed there.
+#[unsafe(link_section = ".note.tag")]
+#[used]
+static ABI_TAG: AbiTag =
+    AbiTag { name_size: 8, value_size: 4, kind: 1, name: *b"FreeBSD\0", version: 1_201_000 };
+
+/// Ends the process.
+pub(crate) fn exit(status: i32) -> ! {
+    loop {
+        let _ = call_plain(SYS_EXIT, int(status), 0);
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    crate::report::human(&format!("bpfrs-guest: {info}"));
+    exit(101)
+}
+
+// ------------------------------------------------------------------------------------------ memory
+
+/// Memory for `alloc`: blocks of powers of two, one list of free ones for each size.
+struct Heap(UnsafeCell<State>);
+
+struct State {
+    /// Heads of the lists; a free block holds the address of the next one.
+    free: [usize; Heap::CLASSES],
+    /// What is left of the newest chunk from the kernel.
+    chunk: usize,
+    chunk_end: usize,
+}
+
+impl Heap {
+    const SMALLEST: u32 = 4; // 16 bytes
+    const CLASSES: usize = 28; // up to 2 GB
+    const CHUNK: usize = 1 << 20;
+}
+
+// SAFETY: one thread.
+unsafe impl Sync for Heap {}
+
+#[global_allocator]
+static HEAP: Heap =
+    Heap(UnsafeCell::new(State { free: [0; Heap::CLASSES], chunk: 0, chunk_end: 0 }));
+
+fn class_of(layout: &Layout) -> u32 {
+    let size = layout.size().max(layout.align()).next_power_of_two();
+    size.trailing_zeros().max(Heap::SMALLEST)
+}
+
+// SAFETY: a block is as large as its class, aligned to its size, and in use once only: it comes
+// from fresh memory or from the list of its class, whereupon it leaves the list.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let class = class_of(&layout);
+        // SAFETY: one thread, and no signal handler of this program allocates.
+        let state = unsafe { &mut *self.0.get() };
+        let Some(head) = state.free.get_mut((class - Heap::SMALLEST) as usize) else {
+            return ptr::null_mut();
+        };
+        if *head != 0 {
+            let block = ptr::with_exposed_provenance_mut::<u8>(*head);
+            // SAFETY: a block on the list is free memory of ours, and its first word is the link.
+            *head = unsafe { block.cast::<usize>().read() };
+            return block;
+        }
+        let size = 1_usize << class;
+        let start = state.chunk.next_multiple_of(size);
+        if start + size > state.chunk_end {
+            let length = (2 * size).max(Self::CHUNK);
+            let Ok(chunk) = map(length, libc::MAP_PRIVATE) else {
+                return ptr::null_mut();
+            };
+            state.chunk = chunk.next_multiple_of(size) + size;
+            state.chunk_end = chunk + length;
+            return ptr::with_exposed_provenance_mut(state.chunk - size);
+        }
+        state.chunk = start + size;
+        ptr::with_exposed_provenance_mut(start)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as in `alloc`.
+        let state = unsafe { &mut *self.0.get() };
+        if let Some(head) = state.free.get_mut((class_of(&layout) - Heap::SMALLEST) as usize) {
+            // SAFETY: the block is ours again, at least 16 bytes, aligned to its size.
+            unsafe { block.cast::<usize>().write(*head) };
+            *head = block.expose_provenance();
+        }
+    }
+}
+
+/// Fresh zeroed memory from the kernel, at the address given back.
+fn map(length: usize, sharing: i32) -> Result<usize> {
+    let protection = int(libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: a new anonymous mapping overlaps nothing; the kernel chooses the place.
+    unsafe { call(SYS_MMAP, [0, length, protection, int(libc::MAP_ANON | sharing), usize::MAX, 0]) }
+}
+
+/// A zeroed object that this process and the ones it forks from now on see in common, for ever.
+pub(crate) fn shared<T: FromZeros + Sync>() -> Result<&'static T> {
+    let address = map(size_of::<T>(), libc::MAP_SHARED)?;
+    // SAFETY: the mapping is page-aligned, large enough, zeroed (a valid T), and never unmapped;
+    // other processes change it only through `&T` as well, which Sync types allow.
+    Ok(unsafe { &*ptr::with_exposed_provenance::<T>(address) })
+}
+
+// ----------------------------------------------------------------------------------------- files
+
+/// A file descriptor, closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Fd(i32);
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        let _ = call_plain(SYS_CLOSE, int(self.0), 0);
+    }
+}
+
+impl Fd {
+    /// open(2).
+    pub(crate) fn open(path: &str, flags: i32) -> Result<Self> {
+        let path = c_string(path)?;
+        // SAFETY: `path` is a C string that outlives the call.
+        unsafe { call(SYS_OPEN, [path.as_ptr().addr(), int(flags), 0o644, 0, 0, 0]) }
+            .map(|fd| Self(as_int(fd)))
+    }
+
+    /// read(2).
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        let address = buffer.as_mut_ptr().expose_provenance();
+        // SAFETY: the kernel writes at most the buffer's length.
+        unsafe { call(SYS_READ, [int(self.0), address, buffer.len(), 0, 0, 0]) }
+    }
+
+    /// write(2).
+    pub(crate) fn write(&self, data: &[u8]) -> Result<usize> {
+        write(self.0, data)
+    }
+
+    /// close(2), with its result.
+    pub(crate) fn close(self) -> Result<()> {
+        let fd = self.0;
+        core::mem::forget(self);
+        call_plain(SYS_CLOSE, int(fd), 0).map(drop)
+    }
+
+    /// dup(2).
+    pub(crate) fn dup(&self) -> Result<Self> {
+        call_plain(SYS_DUP, int(self.0), 0).map(|fd| Self(as_int(fd)))
+    }
+
+    /// dup2(2) onto a standard descriptor.
+    pub(crate) fn dup_to(&self, standard: i32) -> Result<()> {
+        call_plain(SYS_DUP2, int(self.0), int(standard)).map(drop)
+    }
+
+    /// fcntl(F_SETFL) of O_NONBLOCK.
+    pub(crate) fn set_nonblocking(&self, on: bool) -> Result<()> {
+        let flags = if on { libc::O_NONBLOCK } else { 0 };
+        // SAFETY: no pointers.
+        unsafe { call(SYS_FCNTL, [int(self.0), int(libc::F_SETFL), int(flags), 0, 0, 0]) }.map(drop)
+    }
+
+    /// ioctl(2) whose argument is plain data.
+    pub(crate) fn ioctl<T: FromBytes + IntoBytes>(&self, command: u64, data: &mut T) -> Result<()> {
+        // The kernel copies as many bytes as the command says.
+        assert_eq!(parameter_length(command), size_of::<T>(), "ioctl {command:#x}");
+        let address = ptr::from_mut(data).expose_provenance();
+        // SAFETY: as many bytes as the command says, and any bytes are a valid T. No command of
+        // this program reads or writes through addresses inside of T: see `ioctl_list`.
+        unsafe { self.ioctl_raw(command, address) }
+    }
+
+    /// ioctl(2) without an argument.
+    pub(crate) fn ioctl_none(&self, command: u64) -> Result<()> {
+        assert_eq!(parameter_length(command), 0, "ioctl {command:#x}");
+        // SAFETY: the command takes no argument.
+        unsafe { self.ioctl_raw(command, 0) }
+    }
+
+    /// ioctl(2) whose argument is `{ u32 count; T *list; }`, as `bpf_program` and `bpf_dltlist`
+    /// are; gives the count back as the kernel left it.
+    pub(crate) fn ioctl_list<T: FromBytes + IntoBytes>(
+        &self,
+        command: u64,
+        list: &mut [T],
+    ) -> Result<u32> {
+        let count = u32::try_from(list.len()).map_err(|_| Errno(libc::EINVAL))?;
+        self.ioctl_pair(command, count, list.as_mut_ptr().expose_provenance())
+    }
+
+    /// The same with a NULL list and any count.
+    pub(crate) fn ioctl_null_list(&self, command: u64, count: u32) -> Result<u32> {
+        self.ioctl_pair(command, count, 0)
+    }
+
+    fn ioctl_pair(&self, command: u64, count: u32, list: usize) -> Result<u32> {
+        assert_eq!(parameter_length(command), 16, "ioctl {command:#x}");
+        let mut pair = [u64::from(count), list as u64];
+        // SAFETY: the kernel reads or writes at most `count` elements of `list`, which both
+        // callers guarantee to be there (with NULL it touches nothing), and any bytes are valid.
+        unsafe { self.ioctl_raw(command, ptr::from_mut(&mut pair).expose_provenance()) }?;
+        Ok(pair[0] as u32)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`call`]: `argument` must be what the command wants.
+    unsafe fn ioctl_raw(&self, command: u64, argument: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { call(SYS_IOCTL, [int(self.0), command as usize, argument, 0, 0, 0]) }.map(drop)
+    }
+
+    /// poll(2) of this descriptor alone; `None` waits for ever. 0 at a timeout.
+    pub(crate) fn poll(&self, events: i16, timeout: Option<Duration>) -> Result<i16> {
+        let mut set = libc::pollfd { fd: self.0, events, revents: 0 };
+        let timeout = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+        let address = ptr::from_mut(&mut set).expose_provenance();
+        // SAFETY: one pollfd.
+        unsafe { call(SYS_POLL, [address, 1, int(timeout), 0, 0, 0]) }?;
+        Ok(set.revents)
+    }
+
+    /// select(2) of this descriptor alone, for reading; whether it is readable.
+    pub(crate) fn select(&self, timeout: Option<Duration>) -> Result<bool> {
+        let mut set = [0_u64; libc::FD_SETSIZE / 64];
+        let bit = usize::try_from(self.0).unwrap_or(0);
+        set[bit / 64] |= 1 << (bit % 64);
+        let mut time = timeval(timeout.unwrap_or_default());
+        let set_at = ptr::from_mut(&mut set).expose_provenance();
+        let time_at = timeout.map_or(0, |_| ptr::from_mut(&mut time).expose_provenance());
+        // SAFETY: a whole fd_set, and a timeval or NULL.
+        unsafe { call(SYS_SELECT, [bit + 1, set_at, 0, 0, time_at, 0]) }.map(|ready| ready == 1)
+    }
+
+    /// Keeps the descriptor open for ever: for tests that end with their process.
+    pub(crate) fn leak(self) {
+        core::mem::forget(self);
+    }
+}
+
+/// IOCPARM_LEN: the size of an ioctl's argument is part of its number.
+const fn parameter_length(command: u64) -> usize {
+    ((command >> 16) & 0x1fff) as usize
+}
+
+fn write(fd: i32, data: &[u8]) -> Result<usize> {
+    // SAFETY: the kernel reads at most the data's length.
+    unsafe { call(SYS_WRITE, [int(fd), data.as_ptr().expose_provenance(), data.len(), 0, 0, 0]) }
+}
+
+/// Writes all of it to standard output.
+pub(crate) fn print(mut data: &[u8]) {
+    while !data.is_empty() {
+        match write(1, data) {
+            Ok(written) => data = data.get(written..).unwrap_or_default(),
+            Err(Errno(libc::EINTR)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// What stat(2) says of a path, as far as the tests ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// File type and permissions.
+    pub(crate) mode: u32,
+    /// Owner.
+    pub(crate) uid: u32,
+    /// Group.
+    pub(crate) gid: u32,
+}
+
+/// stat(2).
+pub(crate) fn stat(path: &str) -> Result<Node> {
+    // struct stat since FreeBSD 12: dev, ino, nlink (8 bytes each), mode (2), pad (2), uid, gid.
+    let mut buffer = [0_u8; 256];
+    let path = c_string(path)?;
+    let to = buffer.as_mut_ptr().expose_provenance();
+    // SAFETY: `path` is a C string; struct stat is 224 bytes.
+    unsafe { call(SYS_FSTATAT, [int(libc::AT_FDCWD), path.as_ptr().addr(), to, 0, 0, 0]) }?;
+    let word = |at: usize| {
+        u32::from_ne_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]])
+    };
+    Ok(Node { mode: word(24) & 0xffff, uid: word(28), gid: word(32) })
+}
+
+/// revoke(2).
+pub(crate) fn revoke(path: &str) -> Result<()> {
+    path_call(SYS_REVOKE, path, 0).map(drop)
+}
+
+/// mkdir(2).
+pub(crate) fn mkdir(path: &str) -> Result<()> {
+    path_call(SYS_MKDIR, path, 0o755).map(drop)
+}
+
+/// chroot(2).
+pub(crate) fn chroot(path: &str) -> Result<()> {
+    path_call(SYS_CHROOT, path, 0).map(drop)
+}
+
+/// unmount(2), with MNT_FORCE.
+pub(crate) fn unmount_forced(path: &str) -> Result<()> {
+    path_call(SYS_UNMOUNT, path, 0x0008_0000).map(drop)
+}
+
+/// kldload(2); the module's id.
+pub(crate) fn kldload(path: &str) -> Result<i32> {
+    path_call(SYS_KLDLOAD, path, 0).map(as_int)
+}
+
+/// kldfind(2); the module's id.
+pub(crate) fn kldfind(name: &str) -> Result<i32> {
+    path_call(SYS_KLDFIND, name, 0).map(as_int)
+}
+
+/// kldunloadf(2), forced or not.
+pub(crate) fn kldunload(id: i32, force: bool) -> Result<()> {
+    const LINKER_UNLOAD_NORMAL: usize = 0;
+    const LINKER_UNLOAD_FORCE: usize = 1;
+    let how = if force { LINKER_UNLOAD_FORCE } else { LINKER_UNLOAD_NORMAL };
+    call_plain(SYS_KLDUNLOADF, int(id), how).map(drop)
+}
+
+fn path_call(number: usize, path: &str, second: usize) -> Result<usize> {
+    let path = c_string(path)?;
+    // SAFETY: a C string that outlives the call; the second argument is no pointer.
+    unsafe { call(number, [path.as_ptr().addr(), second, 0, 0, 0, 0]) }
+}
+
+/// Mounts a devfs (the whole of it) on `path`.
+pub(crate) fn mount_devfs(path: &str) -> Result<()> {
+    let path = c_string(path)?;
+    let strings: [&CStr; 4] = [c"fstype", c"devfs", c"fspath", &path];
+    let vectors = strings.map(|text| libc::iovec {
+        iov_base: text.as_ptr().cast_mut().cast(),
+        iov_len: text.count_bytes() + 1,
+    });
+    // SAFETY: an array of iovecs over C strings with their NULs; the kernel copies them in.
+    unsafe { call(SYS_NMOUNT, [vectors.as_ptr().addr(), vectors.len(), 0, 0, 0, 0]) }.map(drop)
+}
+
+// ------------------------------------------------------------------------------------- processes
+
+/// A process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pid(i32);
+
+impl Pid {
+    /// kill(2).
+    pub(crate) fn signal(self, signal: i32) {
+        let _ = call_plain(SYS_KILL, int(self.0), int(signal));
+    }
+
+    /// As a number, never 0.
+    pub(crate) fn number(self) -> i32 {
+        self.0
+    }
+
+    /// This process.
+    pub(crate) fn current() -> Self {
+        Self(as_int(call_plain(SYS_GETPID, 0, 0).unwrap_or(0)))
+    }
+}
+
+/// fork(2): the child runs `body` and ends with its result.
+pub(crate) fn fork(body: impl FnOnce() -> i32) -> Result<Pid> {
+    match call_plain(SYS_FORK, 0, 0)? {
+        0 => exit(body()),
+        child => Ok(Pid(as_int(child))),
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By exit(2), with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// wait4(2) without waiting: the given child (or any) if it has ended.
+pub(crate) fn reap(child: Option<Pid>) -> Option<(Pid, End)> {
+    let mut status = 0_i32;
+    let at = ptr::from_mut(&mut status).expose_provenance();
+    let whom = child.map_or(-1, |pid| pid.0);
+    // SAFETY: the kernel writes one int; rusage is NULL.
+    let pid = unsafe { call(SYS_WAIT4, [int(whom), at, int(libc::WNOHANG), 0, 0, 0]) }.ok()?;
+    if pid == 0 {
+        return None;
+    }
+    let end = match status & 0x7f {
+        0 => End::Exited((status >> 8) & 0xff),
+        signal => End::Killed(signal),
+    };
+    Some((Pid(as_int(pid)), end))
+}
+
+/// Waits for a child, but not longer than `limit`.
+pub(crate) fn wait(child: Pid, limit: Duration) -> Option<End> {
+    let deadline = now() + limit;
+    loop {
+        if let Some((_, end)) = reap(Some(child)) {
+            return Some(end);
+        }
+        if now() >= deadline {
+            return None;
+        }
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// execve(2); comes back only with an error.
+pub(crate) fn exec(program: &str, arguments: &[&str]) -> Errno {
+    let strings = || -> Result<Vec<CString>> { arguments.iter().map(|a| c_string(a)).collect() };
+    let (Ok(program), Ok(strings)) = (c_string(program), strings()) else {
+        return Errno(libc::EINVAL);
+    };
+    let mut argv: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+    argv.push(ptr::null());
+    let environment = [c"PATH=/sbin:/bin:/usr/sbin:/usr/bin".as_ptr(), ptr::null()];
+    // SAFETY: C strings, and arrays of them that end with NULL.
+    match unsafe {
+        call(
+            SYS_EXECVE,
+            [program.as_ptr().addr(), argv.as_ptr().addr(), environment.as_ptr().addr(), 0, 0, 0],
+        )
+    } {
+        Err(errno) => errno,
+        Ok(_) => Errno(0),
+    }
+}
+
+/// sched_yield(2).
+pub(crate) fn yield_now() {
+    let _ = call_plain(SYS_SCHED_YIELD, 0, 0);
+}
+
+static ALARMED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn on_alarm(_signal: i32) {
+    ALARMED.store(true, Ordering::Relaxed);
+}
+
+/// SIGALRM after `delay`; it interrupts system calls (no SA_RESTART).
+pub(crate) fn alarm(delay: Duration) -> Result<()> {
+    #[repr(C)]
+    struct Action {
+        handler: extern "C" fn(i32),
+        flags: i32,
+        mask: [u32; 4],
+    }
+    let action = Action { handler: on_alarm, flags: 0, mask: [0; 4] };
+    let timer = [timeval(Duration::ZERO), timeval(delay)];
+    let action_at = ptr::from_ref(&action).expose_provenance();
+    // SAFETY: a whole struct sigaction; the handler only stores to an atomic.
+    unsafe { call(SYS_SIGACTION, [int(libc::SIGALRM), action_at, 0, 0, 0, 0]) }?;
+    // SAFETY: a whole struct itimerval.
+    unsafe { call(SYS_SETITIMER, [0, timer.as_ptr().expose_provenance(), 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Whether the alarm has come.
+pub(crate) fn alarmed() -> bool {
+    ALARMED.load(Ordering::Relaxed)
+}
+
+// ------------------------------------------------------------------------------------------ time
+
+fn timeval(time: Duration) -> libc::timeval {
+    libc::timeval {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_usec: i64::from(time.subsec_micros()),
+    }
+}
+
+fn clock(id: i32) -> Duration {
+    let mut time = [0_u64; 2];
+    let at = ptr::from_mut(&mut time).expose_provenance();
+    // SAFETY: a struct timespec, two 64-bit numbers. With a valid clock it cannot fail.
+    let _ = unsafe { call(SYS_CLOCK_GETTIME, [int(id), at, 0, 0, 0, 0]) };
+    Duration::new(time[0], u32::try_from(time[1]).unwrap_or(0))
+}
+
+/// Time since boot.
+pub(crate) fn now() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// Time of day.
+pub(crate) fn wall_clock() -> Duration {
+    clock(libc::CLOCK_REALTIME)
+}
+
+/// nanosleep(2).
+pub(crate) fn sleep(time: Duration) {
+    let time = [time.as_secs(), u64::from(time.subsec_nanos())];
+    // SAFETY: a struct timespec; the remaining time is not asked for.
+    let _ = unsafe { call(SYS_NANOSLEEP, [time.as_ptr().expose_provenance(), 0, 0, 0, 0, 0]) };
+}
+
+// --------------------------------------------------------------------------------------- sysctl
+
+/// The value of a sysctl, as bytes.
+pub(crate) fn sysctl(name: &str) -> Result<Vec<u8>> {
+    let mib = sysctl_mib(name)?;
+    let mut size = 0_usize;
+    sysctl_raw(&mib, 0, &mut size, &[])?;
+    // What it holds may grow between the two calls.
+    let mut value = vec![0; size + size / 8 + 64];
+    let mut size = value.len();
+    sysctl_raw(&mib, value.as_mut_ptr().expose_provenance(), &mut size, &[])?;
+    value.truncate(size);
+    Ok(value)
+}
+
+/// Sets a sysctl.
+pub(crate) fn set_sysctl(name: &str, value: &[u8]) -> Result<()> {
+    sysctl_raw(&sysctl_mib(name)?, 0, &mut 0, value)
+}
+
+fn sysctl_mib(name: &str) -> Result<Vec<u32>> {
+    // The node {0, 3} translates a name (sysctl(3): sysctlnametomib).
+    let mut mib = [0_u32; 24];
+    let mut size = size_of_val(&mib);
+    sysctl_raw(&[0, 3], mib.as_mut_ptr().expose_provenance(), &mut size, name.as_bytes())?;
+    Ok(mib.get(..size / 4).unwrap_or_default().to_vec())
+}
+
+/// `old` is 0 or an address with room for `size` bytes.
+fn sysctl_raw(mib: &[u32], old: usize, size: &mut usize, new: &[u8]) -> Result<()> {
+    let new_at = if new.is_empty() { 0 } else { new.as_ptr().expose_provenance() };
+    let size_at = ptr::from_mut(size).expose_provenance();
+    let mib_at = mib.as_ptr().expose_provenance();
+    // SAFETY: the name, the size and the new value are borrowed; `old` has room, as both callers
+    // in this module see to.
+    unsafe { call(SYS_SYSCTL, [mib_at, mib.len(), old, size_at, new_at, new.len()]) }.map(drop)
+}
+
+// -------------------------------------------------------------------------------------- sockets
+
+/// A destination or source address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// 127.0.0.1 and a port.
+    V4(u16),
+    /// ::1 and a port.
+    V6(u16),
+}
+
+impl Address {
+    /// AF_INET or AF_INET6.
+    pub(crate) fn family(self) -> i32 {
+        match self {
+            Self::V4(_) => libc::AF_INET,
+            Self::V6(_) => libc::AF_INET6,
+        }
+    }
+
+    /// struct sockaddr_in or sockaddr_in6, as bytes.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::V4(port) => {
+                let mut bytes = vec![16, libc::AF_INET as u8];
+                bytes.extend_from_slice(&port.to_be_bytes());
+                bytes.extend_from_slice(&[127, 0, 0, 1]);
+                bytes.resize(16, 0);
+                bytes
+            }
+            Self::V6(port) => {
+                let mut bytes = vec![28, libc::AF_INET6 as u8];
+                bytes.extend_from_slice(&port.to_be_bytes());
+                bytes.resize(23, 0);
+                bytes.push(1);
+                bytes.resize(28, 0);
+                bytes
+            }
+        }
+    }
+}
+
+/// socket(2).
+pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> Result<Fd> {
+    // SAFETY: no pointers.
+    unsafe { call(SYS_SOCKET, [int(family), int(kind), int(protocol), 0, 0, 0]) }
+        .map(|fd| Fd(as_int(fd)))
+}
+
+impl Fd {
+    /// bind(2).
+    pub(crate) fn bind(&self, to: Address) -> Result<()> {
+        let address = to.bytes();
+        let at = address.as_ptr().expose_provenance();
+        // SAFETY: a whole sockaddr.
+        unsafe { call(SYS_BIND, [int(self.0), at, address.len(), 0, 0, 0]) }.map(drop)
+    }
+
+    /// sendto(2).
+    pub(crate) fn send_to(&self, data: &[u8], to: Address) -> Result<usize> {
+        let address = to.bytes();
+        let at = address.as_ptr().expose_provenance();
+        let data_at = data.as_ptr().expose_provenance();
+        // SAFETY: the data, and a whole sockaddr.
+        unsafe { call(SYS_SENDTO, [int(self.0), data_at, data.len(), 0, at, address.len()]) }
+    }
+
+    /// Sends a descriptor through a socket (SCM_RIGHTS).
+    pub(crate) fn send_fd(&self, fd: &Self) -> Result<()> {
+        let mut control = Control::new(fd.0);
+        let mut byte = [0_u8];
+        let mut vector = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        let message = control.message(&mut vector);
+        let at = ptr::from_ref(&message).expose_provenance();
+        // SAFETY: a msghdr over one byte and one control message, all borrowed.
+        unsafe { call(SYS_SENDMSG, [int(self.0), at, 0, 0, 0, 0]) }.map(drop)
+    }
+
+    /// Receives one.
+    pub(crate) fn receive_fd(&self) -> Result<Self> {
+        let mut control = Control::new(-1);
+        let mut byte = [0_u8];
+        let mut vector = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        let mut message = control.message(&mut vector);
+        let at = ptr::from_mut(&mut message).expose_provenance();
+        // SAFETY: as in `send_fd`; the kernel writes into the byte and the control message.
+        unsafe { call(SYS_RECVMSG, [int(self.0), at, 0, 0, 0, 0]) }?;
+        if control.fd < 0 {
+            return Err(Errno(libc::EBADF));
+        }
+        Ok(Self(control.fd))
+    }
+}
+
+/// A control message with one descriptor: struct cmsghdr, padded to 16 bytes, then the data.
+#[repr(C, align(8))]
+struct Control {
+    length: u32,
+    level: i32,
+    kind: i32,
+    pad: i32,
+    fd: i32,
+    end: i32,
+}
+
+impl Control {
+    fn new(fd: i32) -> Self {
+        Self { length: 20, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, pad: 0, fd, end: 0 }
+    }
+
+    fn message(&mut self, vector: &mut libc::iovec) -> libc::msghdr {
+        libc::msghdr {
+            msg_name: ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: vector,
+            msg_iovlen: 1,
+            msg_control: ptr::from_mut(self).cast(),
+            msg_controllen: size_of::<Self>() as u32,
+            msg_flags: 0,
+        }
+    }
+}
+
+/// socketpair(2): a pair of connected local sockets.
+pub(crate) fn socket_pair() -> Result<(Fd, Fd)> {
+    let mut pair = [-1_i32; 2];
+    let at = pair.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel writes two ints.
+    unsafe { call(SYS_SOCKETPAIR, [int(libc::AF_UNIX), int(libc::SOCK_STREAM), 0, at, 0, 0]) }?;
+    Ok((Fd(pair[0]), Fd(pair[1])))
+}
+
+/// A value of plain data out of bytes, for parsing what the kernel wrote.
+pub(crate) fn parse<T: FromBytes + KnownLayout>(bytes: &[u8]) -> Option<T> {
+    T::read_from_prefix(bytes).ok().map(|(value, _)| value)
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Unloading the module: refused while open, forced with sleepers, and load and unload so often
+//! that the smallest leak shows.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::time::Duration;
+
+use bpfrs_vm_protocol::{Case, Message, Outcome};
+
+use crate::arguments::{Arguments, Device};
+use crate::bpf::{self, Bpf, POLL_READ, REJECT, SOON};
+use crate::driver::{self, eventually};
+use crate::report::{self, Reporter};
+use crate::sys::{self, Errno};
+use crate::tests::{Child, Trouble, Verdict, While, ensure, equal, refused};
+
+pub(crate) fn run(arguments: &Arguments) -> i32 {
+    let Some(path) = arguments.get("--module") else {
+        report::human("bpfrs-guest unload: --module PATH is needed");
+        return 2;
+    };
+    let count = match arguments.number("--count", 1000) {
+        Ok(count) => count,
+        Err(problem) => {
+            report::human(&problem);
+            return 2;
+        }
+    };
+    let module = Module { path, device: arguments.device() };
+    let mut reporter = Reporter::new();
+    let mut failed = false;
+    let mut case = |name: &str, verdict: Verdict, begin: Duration| {
+        let outcome = match verdict {
+            Ok(()) => Outcome::Passed,
+            Err(Trouble::Wrong(why)) => Outcome::Failed(why),
+            Err(Trouble::NotHere(why)) => Outcome::Skipped(why),
+        };
+        failed |= matches!(outcome, Outcome::Failed(_));
+        report::human(&format!("{name}: {outcome:?}"));
+        let milliseconds = u64::try_from((sys::now() - begin).as_millis()).unwrap_or(u64::MAX);
+        reporter.message(&Message::Case(Case { name: name.to_string(), outcome, milliseconds }));
+    };
+    let begin = sys::now();
+    case("unload-is-refused-while-open", module.refused_while_open(), begin);
+    let begin = sys::now();
+    case("forced-unload-ends-sleepers", module.forced_with_sleepers(), begin);
+    let begin = sys::now();
+    case("load-and-unload", module.many_times(count), begin);
+    reporter.end();
+    i32::from(failed)
+}
+
+struct Module {
+    path: &'static str,
+    device: Device,
+}
+
+impl Module {
+    /// Loads the module, unless it is there.
+    fn load(&self) -> Result<i32, Trouble> {
+        let name = self.path.rsplit('/').next().unwrap_or(self.path);
+        match sys::kldfind(name) {
+            Ok(id) => Ok(id),
+            Err(_) => sys::kldload(self.path).at("kldload"),
+        }
+    }
+
+    fn unload(id: i32, force: bool) -> sys::Result<()> {
+        sys::kldunload(id, force)
+    }
+
+    fn refused_while_open(&self) -> Verdict {
+        let id = self.load()?;
+        let bpf = Bpf::open(&self.device.node(0)).at("open")?;
+        equal!("kldunload while open", Self::unload(id, false), refused(libc::EBUSY));
+        bpf.attach("lo0").at("BIOCSETIF after the refusal")?;
+        drop(bpf);
+        // What a dead open still holds may keep it a moment longer.
+        let mut result = Ok(());
+        eventually(Duration::from_secs(5), || {
+            result = Self::unload(id, false);
+            result.is_ok()
+        });
+        result.at("kldunload with nothing open")?;
+        let open = Bpf::open(&self.device.node(0)).map(drop);
+        equal!("open of a node that is gone", open, refused(libc::ENOENT));
+        Ok(())
+    }
+
+    fn forced_with_sleepers(&self) -> Verdict {
+        let id = self.load()?;
+        let sleeper = |number: usize| {
+            let path = self.device.node(number);
+            Child::start(move || {
+                let Ok(bpf) = Bpf::open(&path) else { return 1 };
+                if bpf.attach("lo0").is_err() || bpf.promiscuous().is_err() {
+                    return 2;
+                }
+                if bpf.set_filter(bpf::BIOCSETF, &REJECT).is_err() {
+                    return 3;
+                }
+                if number == 0 {
+                    return bpf.read().err().map_or(4, |errno| errno.0);
+                }
+                match bpf.fd.poll(POLL_READ, None) {
+                    Ok(events) if events & libc::POLLHUP != 0 => libc::ENXIO,
+                    Ok(_) => 5,
+                    Err(errno) => errno.0,
+                }
+            })
+        };
+        let (reader, poller) = (sleeper(0)?, sleeper(1)?);
+        sys::sleep(Duration::from_millis(300));
+        ensure!(reader.runs() && poller.runs(), "the sleepers do not sleep");
+        equal!("kldunload with sleepers", Self::unload(id, false), refused(libc::EBUSY));
+        // In a process of its own: if it hangs, it must not take this one along.
+        let forced =
+            Child::start(|| Self::unload(id, true).err().map_or(0, |Errno(number)| number))?;
+        equal!("errno of the sleeping read", reader.finish(2 * SOON)?, libc::ENXIO);
+        equal!("end of the sleeping poll", poller.finish(2 * SOON)?, libc::ENXIO);
+        equal!("kldunload -f", forced.finish(Duration::from_secs(10))?, 0);
+        equal!("lo0 promiscuous", bpf::is_promiscuous("lo0")?, false);
+        let open = Bpf::open(&self.device.node(0)).map(drop);
+        equal!("open of a node that is gone", open, refused(libc::ENOENT));
+        Ok(())
+    }
+
+    /// Loads, uses, unloads. No malloc type may have grown by anything like the number of rounds.
+    fn many_times(&self, count: u64) -> Verdict {
+        // The first rounds fill caches and make what the kernel makes once.
+        const WARM_UP: u64 = 20;
+        // Without a devd(8) to read them, the kernel keeps its last thousand notices of new nodes.
+        sys::set_sysctl("hw.bus.devctl_queue", &0_i32.to_ne_bytes()).at("hw.bus.devctl_queue")?;
+        let mut before = BTreeMap::new();
+        for round in 0..WARM_UP + count {
+            if round == WARM_UP {
+                before = driver::malloc_types().at("kern.malloc_stats")?;
+            }
+            self.one_round(round).map_err(|trouble| match trouble {
+                Trouble::Wrong(why) => Trouble::Wrong(format!("round {round}: {why}")),
+                other => other,
+            })?;
+        }
+        let after = driver::malloc_types().at("kern.malloc_stats")?;
+        let limit = (count / 10).max(10);
+        let grown: String = after
+            .iter()
+            .filter_map(|(name, (now, _))| {
+                let more = now.saturating_sub(before.get(name).map_or(0, |(then, _)| *then));
+                (more > limit && *now < u64::MAX / 2).then(|| format!(" {name} +{more}"))
+            })
+            .collect();
+        ensure!(grown.is_empty(), "allocations grew in {count} rounds:{grown}");
+        Ok(())
+    }
+
+    fn one_round(&self, round: u64) -> Verdict {
+        let id = self.load()?;
+        // A different use each time: none, an open and close, a revoked open that stays behind.
+        let node = (round % 7) as usize;
+        match round % 3 {
+            0 => {}
+            1 => {
+                let bpf = Bpf::open(&self.device.node(node)).at("open")?;
+                bpf.attach("lo0").at("BIOCSETIF")?;
+            }
+            _ => {
+                let bpf = Bpf::open(&self.device.node(node)).at("open")?;
+                bpf.attach("lo0").at("BIOCSETIF")?;
+                sys::revoke(&self.device.node(node)).at("revoke")?;
+            }
+        }
+        let mut result = Ok(());
+        eventually(Duration::from_secs(5), || {
+            result = Self::unload(id, false);
+            result.is_ok()
+        });
+        result.at("kldunload")
+    }
+}

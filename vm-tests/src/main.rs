@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#![doc = include_str!("../README.md")]
+
+mod console;
+mod findings;
+mod guest;
+mod machine;
+mod payload;
+mod race;
+mod shell;
+mod tap;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::guest::Guest;
+use crate::machine::{Hardware, Monitor};
+use crate::payload::Module;
+
+/// What a skipped test run exits with, by the custom of automake.
+const SKIPPED: u8 = 77;
+
+#[derive(Parser)]
+#[command(about = "Boots FreeBSD guests and tests bpfrs in them", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The device's own tests, tcpdump, load and unload, in every guest
+    Test(TestOptions),
+    /// The revoke(2) reproducer on legacy, stock and bpfrs, in every guest
+    Race(RaceOptions),
+    /// Boots one guest, with the console here
+    Shell(ShellOptions),
+    /// Shows which guests there are
+    List(Place),
+}
+
+/// Where guests are, and how they run.
+#[derive(Args, Clone)]
+struct Place {
+    /// A guest folder, a folder of them, or a FreeBSD VM image [default: ~/.cache/bpfrs/guest]
+    #[arg(long, env = "BPFRS_GUEST", value_name = "PATH")]
+    guests: Option<PathBuf>,
+    /// Only the guest of this name (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    #[arg(long, value_enum, default_value = "qemu")]
+    monitor: Monitor,
+    /// CPUs of a guest
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// Memory of a guest, in MB
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..))]
+    memory: u32,
+    /// Without KVM, even where there is one
+    #[arg(long)]
+    emulate: bool,
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.guests.clone().unwrap_or_else(|| {
+            let home = std::env::var_os("HOME").map_or_else(|| "/".into(), PathBuf::from);
+            home.join(".cache/bpfrs/guest")
+        })
+    }
+
+    fn guests(&self) -> Result<Vec<Guest>> {
+        let mut guests = guest::find(&self.path())?;
+        if let Some(unknown) = self.only.iter().find(|n| guests.iter().all(|g| g.name != **n)) {
+            anyhow::ensure!(guests.is_empty(), "no guest is called {unknown}");
+        }
+        guests.retain(|guest| self.only.is_empty() || self.only.contains(&guest.name));
+        Ok(guests)
+    }
+
+    fn hardware(&self) -> Hardware {
+        Hardware {
+            monitor: self.monitor,
+            cpus: self.cpus,
+            memory: self.memory,
+            emulate: self.emulate,
+        }
+    }
+}
+
+#[derive(Args)]
+struct TestOptions {
+    #[command(flatten)]
+    place: Place,
+    /// How often to load and unload the module
+    #[arg(long, default_value_t = 1000)]
+    loads: u64,
+    /// Only these tests of the device (`bpfrs-guest test --list`), nothing else
+    tests: Vec<String>,
+}
+
+#[derive(Args)]
+struct RaceOptions {
+    #[command(flatten)]
+    place: Place,
+    /// How long bpfrs has to stand it
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The whole proof: ten minutes and at least 10,000 revocations on every guest
+    #[arg(long)]
+    full: bool,
+    /// Only these drivers
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "legacy,stock,bpfrs")]
+    drivers: Vec<race::Driver>,
+    /// Reader processes
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(4..=64))]
+    readers: u64,
+    /// Device nodes
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=16))]
+    nodes: u64,
+    /// Between two revocations
+    #[arg(long, default_value_t = 1000, value_name = "MICROSECONDS")]
+    pause_us: u64,
+    /// By then 99 of 100 blocked readers must be awake
+    #[arg(long, default_value_t = 10, value_name = "MILLISECONDS")]
+    wake_limit: u64,
+    /// The table as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ShellOptions {
+    #[command(flatten)]
+    place: Place,
+    /// Without our modules: nothing of them is built
+    #[arg(long)]
+    bare: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // One line, whatever its causes.
+            let text = format!("{error:#}").replace('\n', " ");
+            eprintln!("vm-tests: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    let place = match command {
+        Command::Test(options) => &options.place,
+        Command::Race(options) => &options.place,
+        Command::Shell(options) => &options.place,
+        Command::List(place) => place,
+    };
+    let guests = place.guests()?;
+    if guests.is_empty() {
+        println!(
+            "vm-tests: no FreeBSD guest at {}: {}",
+            place.path().display(),
+            guest::HOW_TO_GET_ONE
+        );
+        return Ok(ExitCode::from(SKIPPED));
+    }
+    machine::end_with_us()?;
+    match command {
+        Command::Test(options) => {
+            test::run(&guests, &place.hardware(), options.loads, &options.tests)
+        }
+        Command::Race(options) => race::run(&guests, &place.hardware(), options),
+        Command::Shell(options) => shell(&guests[0], &place.hardware(), options.bare),
+        Command::List(_) => {
+            for guest in &guests {
+                let debug = if guest.debug { ", debug kernel" } else { "" };
+                println!("{}: FreeBSD {}{debug}: {:?}", guest.name, guest.release, guest.boot);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn shell(guest: &Guest, hardware: &Hardware, bare: bool) -> Result<ExitCode> {
+    let modules: &[Module] = if bare { &[] } else { &[Module::Bpfrs, Module::Legacy] };
+    let payload = payload::make(guest, modules)?;
+    let folder = payload::run_folder(&format!("shell-{}", guest.name))?;
+    println!("Our files: mount -t ufs -o ro /dev/vtbd1 /mnt. QEMU ends by Ctrl-A X.");
+    machine::interactive(guest, hardware, &[], &payload, &folder)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line that tells what is going on; nothing when nobody watches.
+fn progress(what: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_prefix(what);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Writes a file, naming it in an error.
+fn write_file(path: &std::path::Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("{}", path.display()))
+}

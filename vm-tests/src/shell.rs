@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Commands in a running guest, over its console.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bpfrs_vm_protocol::{Message, decode};
+use regex::Regex;
+
+use crate::console::Nothing;
+use crate::findings::{self, Finding};
+use crate::guest::{Boot, Guest};
+use crate::machine::Machine;
+
+/// From power-on to a shell, on a slow host.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// The kernel prints when it likes, and may tear the line that we wait for: ask again.
+const NUDGE: Duration = Duration::from_secs(15);
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With this exit status.
+    Status(i32),
+    /// It did not, in its time.
+    Late,
+    /// The guest died.
+    Gone,
+}
+
+/// What a command gave.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) end: End,
+    /// Lines for humans.
+    pub(crate) lines: Vec<String>,
+    /// Messages, in order.
+    pub(crate) messages: Vec<Message>,
+    /// … and all of them.
+    pub(crate) complete: bool,
+}
+
+impl Output {
+    /// It ended well, and everything that it said has arrived.
+    pub(crate) fn is_good(&self) -> bool {
+        self.end == End::Status(0)
+    }
+}
+
+/// A guest with a shell.
+pub(crate) struct Shell {
+    pub(crate) machine: Machine,
+    commands: u32,
+    /// Complaints before this line are the stock kernel's own.
+    judged_from: usize,
+}
+
+impl Shell {
+    /// Waits for the guest to come up and starts a shell on its console.
+    pub(crate) fn boot(guest: &Guest, mut machine: Machine) -> Result<Self> {
+        let single_user = matches!(guest.boot, Boot::Kernel { .. });
+        // A shell, or one of the places where a boot gets stuck.
+        let stuck = ["loader: ", "mountroot>", "panic: ", "Fatal trap "];
+        let is_stuck = |line: &str| stuck.iter().any(|text| line.starts_with(text));
+        let asked = machine.console.wait(0, BOOT_LIMIT, |line| {
+            let line = line.trim_end();
+            let shell = line.contains("RETURN for /bin/sh:") || line.ends_with("login:");
+            (shell || is_stuck(line)).then(|| line.to_string())
+        });
+        match asked {
+            Ok(line) if is_stuck(&line) => bail!("the guest does not boot: {line}"),
+            Ok(line) if line.ends_with("login:") => {
+                let _ = machine.send("root\r");
+                // Whatever shell root has: ours is sh.
+                std::thread::sleep(Duration::from_secs(3));
+                let _ = machine.send("exec /bin/sh\r");
+            }
+            Ok(_) => {
+                let _ = machine.send("\r");
+            }
+            Err(why) => {
+                let last = machine.console.since(0);
+                let last = last.iter().rev().map(|l| l.text.trim()).find(|text| !text.is_empty());
+                let how = if why == Nothing::Late { "hangs" } else { "ends" };
+                bail!("the guest {how} while booting; its last line: {}", last.unwrap_or("(none)"));
+            }
+        }
+        let mut shell = Self { machine, commands: 0, judged_from: 0 };
+        let mut prepare = vec!["PS1=; PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
+        if single_user {
+            prepare.push("mount -u -o rw /");
+        }
+        prepare.extend(["ifconfig lo0 inet 127.0.0.1/8 up", "mount -t ufs -o ro /dev/vtbd1 /mnt"]);
+        for command in prepare {
+            let output = shell.run(command, Duration::from_secs(60));
+            if !output.is_good() {
+                bail!("in the guest: {command}: {:?}: {}", output.end, output.lines.join(" / "));
+            }
+        }
+        shell.judge_from_here();
+        Ok(shell)
+    }
+
+    /// From now on complaints of the kernel count.
+    pub(crate) fn judge_from_here(&mut self) {
+        self.judged_from = self.machine.console.position();
+    }
+
+    /// The kernel's complaints so far.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let lines = self.machine.console.since(self.judged_from);
+        findings::find(lines.iter().map(|line| line.text.as_str()))
+    }
+
+    /// When the console first spoke of the guest's death.
+    pub(crate) fn death(&self) -> Option<(Instant, Finding)> {
+        let lines = self.machine.console.since(self.judged_from);
+        let findings = findings::find(lines.iter().map(|line| line.text.as_str()));
+        let fatal = findings.into_iter().find(Finding::is_fatal)?;
+        Some((lines.get(fatal.line)?.at, fatal))
+    }
+
+    /// Runs a command, within `limit`.
+    pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Output {
+        self.run_watched(command, limit, |_| {})
+    }
+
+    /// … and shows every message as it comes.
+    pub(crate) fn run_watched(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        mut watch: impl FnMut(&Message),
+    ) -> Output {
+        let position = self.machine.console.position();
+        let mut end = self.execute(command, limit, &mut watch);
+        let mut collected = Collected::default();
+        let mut lines = Vec::new();
+        for line in self.machine.console.since(position) {
+            if !collected.take(&line.text) {
+                lines.push(line.text);
+            }
+        }
+        for _ in 0..3 {
+            if collected.is_complete() || !collected.any() || !matches!(end, End::Status(_)) {
+                break;
+            }
+            let position = self.machine.console.position();
+            if let End::Gone = self.execute("/mnt/bpfrs-guest resend", limit, &mut |_| {}) {
+                end = End::Gone;
+            }
+            for line in self.machine.console.since(position) {
+                collected.take(&line.text);
+            }
+        }
+        let complete = collected.is_complete() || !collected.any();
+        Output { end, lines, messages: collected.messages(), complete }
+    }
+
+    fn execute(&mut self, command: &str, limit: Duration, watch: &mut dyn FnMut(&Message)) -> End {
+        static STATUS: LazyLock<Option<Regex>> =
+            LazyLock::new(|| Regex::new(r"@status (\d+) (\d+)$").ok());
+        self.commands += 1;
+        let number = self.commands;
+        let tell = format!("echo \"@status {number} $s\"\r");
+        let deadline = Instant::now() + limit;
+        let position = self.machine.console.position();
+        // The echo of this line must hold what tells `findings` that it is ours.
+        let typed =
+            format!("{{ {command}; }} </dev/null; {} \"@status {number} $s\"\r", findings::ECHOED);
+        if self.machine.send(&typed).is_err() {
+            return End::Gone;
+        }
+        let mut seen = position;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let result = self.machine.console.wait(seen, left.min(NUDGE), |line| {
+                if let Some(Ok((_, message))) = decode(line) {
+                    watch(&message);
+                }
+                if findings::find([line]).iter().any(Finding::is_fatal) {
+                    return Some(None);
+                }
+                let found = STATUS.as_ref()?.captures(line.trim_end())?;
+                (found[1] == *number.to_string()).then(|| found[2].parse::<i32>().ok())
+            });
+            match result {
+                Ok(Some(status)) => return End::Status(status),
+                Ok(None) | Err(Nothing::Gone) => {
+                    // Let it say why.
+                    self.machine.wait_for_end(Duration::from_secs(30));
+                    return End::Gone;
+                }
+                Err(Nothing::Late) if Instant::now() >= deadline => return End::Late,
+                Err(Nothing::Late) => {
+                    // The incomplete last line was looked at, too, but will be once more.
+                    seen = self.machine.console.position();
+                    let _ = self.machine.send(&tell);
+                }
+            }
+        }
+    }
+}
+
+/// Messages by their numbers.
+#[derive(Default)]
+struct Collected {
+    by_number: BTreeMap<u64, Message>,
+    torn: bool,
+}
+
+impl Collected {
+    /// Whether the line was one, or a torn one.
+    fn take(&mut self, line: &str) -> bool {
+        match decode(line) {
+            None => false,
+            Some(Ok((number, message))) => {
+                self.by_number.insert(number, message);
+                true
+            }
+            Some(Err(_)) => {
+                self.torn = true;
+                true
+            }
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.torn || !self.by_number.is_empty()
+    }
+
+    fn is_complete(&self) -> bool {
+        let Some((&last, Message::End { messages })) = self.by_number.last_key_value() else {
+            return false;
+        };
+        last == *messages && self.by_number.len() as u64 == last + 1
+    }
+
+    fn messages(self) -> Vec<Message> {
+        self.by_number.into_values().filter(|m| !matches!(m, Message::End { .. })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bpfrs_vm_protocol::{Case, Outcome, encode};
+
+    fn case(number: u64) -> Message {
+        Message::Case(Case {
+            name: format!("c{number}"),
+            outcome: Outcome::Passed,
+            milliseconds: 1,
+        })
+    }
+
+    #[test]
+    fn a_lost_line_is_noticed_and_made_good() {
+        let mut collected = Collected::default();
+        assert!(collected.take(&encode(0, &case(0))));
+        let torn = encode(1, &case(1)).replace("milli", "mlo0: promiscuous mode enabled");
+        assert!(collected.take(&torn));
+        assert!(collected.take(&encode(2, &Message::End { messages: 2 })));
+        assert!(!collected.is_complete());
+        assert!(collected.take(&encode(1, &case(1))));
+        assert!(collected.is_complete());
+        assert_eq!(collected.messages(), [case(0), case(1)]);
+    }
+
+    #[test]
+    fn without_an_end_nothing_is_complete() {
+        let mut collected = Collected::default();
+        assert!(!collected.is_complete());
+        collected.take(&encode(0, &case(0)));
+        assert!(!collected.is_complete() && collected.any());
+        assert!(!collected.take("lo0: link state changed to UP"));
+    }
+}
