@@ -18,6 +18,14 @@
 #ifndef BPFRS_KPI_H
 #define	BPFRS_KPI_H
 
+/* Opaque here, whatever the headers below make of them. */
+struct bpfrs_monitor;
+struct cdev;
+struct ifnet;
+struct mbuf;
+struct uio;
+struct vnode;
+
 #include <sys/types.h>
 #include <sys/param.h>
 #include <sys/errno.h>
@@ -31,13 +39,6 @@
 #include <sys/socket.h>
 #include <net/if.h>
 #include <net/bpf.h>
-
-struct bpfrs_monitor;
-struct cdev;
-struct ifnet;
-struct mbuf;
-struct uio;
-struct vnode;
 
 /* Storage that Rust lends to epoch(9); module.c asserts that it is enough. */
 struct bpfrs_epoch_tracker {

@@ -42,7 +42,7 @@ impl Packet for crate::kpi::mbuf::Packet<'_> {
     }
 }
 
-/// A program that passed [`validate`].
+/// A program that passed [`validate()`].
 pub struct Program {
     insns: Array<bpf_insn>,
 }

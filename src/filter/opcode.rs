@@ -44,13 +44,13 @@ codes! {
     LD_B_IND = LD | B | IND, "A = 8 bits at X + k";
     LD_LEN = LD | W | LEN, "A = length of the packet";
     LD_IMM = LD | IMM, "A = k";
-    LD_MEM = LD | MEM, "A = M[k]";
+    LD_MEM = LD | MEM, "A = `M[k]`";
     LDX_LEN = LDX | W | LEN, "X = length of the packet";
     LDX_IMM = LDX | IMM, "X = k";
-    LDX_MEM = LDX | MEM, "X = M[k]";
+    LDX_MEM = LDX | MEM, "X = `M[k]`";
     LDX_MSH = LDX | B | MSH, "X = 4 * the low nibble of the byte at k";
-    ST = 2, "M[k] = A";
-    STX = 3, "M[k] = X";
+    ST = 2, "`M[k]` = A";
+    STX = 3, "`M[k]` = X";
     ADD_K = ALU | K, "A += k";
     SUB_K = ALU | 0x10 | K, "A -= k";
     MUL_K = ALU | 0x20 | K, "A *= k";

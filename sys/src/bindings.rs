@@ -8,6 +8,36 @@ pub const BPFRS_TIMER_WAITING: i32 = 1;
 pub const BPFRS_TIMER_TIMED_OUT: i32 = 2;
 pub const BPFRS_TIME_PRECISE: i32 = 0;
 pub const BPFRS_TIME_FAST: i32 = 1;
+#[repr(C)]
+#[derive(Debug)]
+pub struct bpfrs_monitor {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct cdev {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct ifnet {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct mbuf {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct uio {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct vnode {
+    _unused: [u8; 0],
+}
 pub type __uint32_t = cty::c_uint;
 pub type __int64_t = cty::c_long;
 pub type __uint64_t = cty::c_ulong;
@@ -33,11 +63,6 @@ const _: () = {
     ["Offset of field: timeval::tv_sec"][::core::mem::offset_of!(timeval, tv_sec) - 0usize];
     ["Offset of field: timeval::tv_usec"][::core::mem::offset_of!(timeval, tv_usec) - 8usize];
 };
-#[repr(C)]
-#[derive(Debug)]
-pub struct ifnet {
-    _unused: [u8; 0],
-}
 pub type bpf_u_int32 = u_int32_t;
 pub type bpf_int64 = i64;
 pub type bpf_u_int64 = u_int64_t;
@@ -182,31 +207,6 @@ const _: () = {
     ["Offset of field: bpf_dltlist::bfl_list"]
         [::core::mem::offset_of!(bpf_dltlist, bfl_list) - 8usize];
 };
-#[repr(C)]
-#[derive(Debug)]
-pub struct bpfrs_monitor {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug)]
-pub struct cdev {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug)]
-pub struct mbuf {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug)]
-pub struct uio {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug)]
-pub struct vnode {
-    _unused: [u8; 0],
-}
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct bpfrs_epoch_tracker {

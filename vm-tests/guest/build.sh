@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Builds the guest program; prints its path as the last line. usage: build.sh [cargo's options]
+# Builds the guest program; prints its path as the last line. build.sh clippy checks it instead
+# (exit status 77: the toolchain has no clippy).
 #
 # It needs a Rust toolchain with its library sources: the program brings its own core and its own
 # memcpy, since the ready-made ones expect FreeBSD's libc.
@@ -19,15 +20,30 @@ export CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER="$lld"
 
 has_sources() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core" ]; }
 
+# Building core is an unstable option of cargo, so a stable one must be told to allow it.
+with_core() {
+    command=$1
+    shift
+    RUSTC_BOOTSTRAP=1 "$cargo" "$command" --release -Zbuild-std=core,alloc \
+        -Zbuild-std-features=compiler-builtins-mem "$@" >&2
+}
+
 for bin in "${RUSTC:-rustc}" /usr/bin/rustc; do
-    if command -v "$bin" >/dev/null && has_sources "$bin"; then
-        cargo=cargo
-        if [ "$bin" = /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then cargo=/usr/bin/cargo; fi
-        # Building core is an unstable option of cargo, so a stable one must be told to allow it.
-        RUSTC_BOOTSTRAP=1 RUSTC="$bin" "$cargo" build --release -Zbuild-std=core,alloc \
-            -Zbuild-std-features=compiler-builtins-mem "$@" >&2
-        echo "$(cd "$CARGO_TARGET_DIR" && pwd)/$target/release/bpfrs-guest"
-        exit 0
+    if ! command -v "$bin" >/dev/null || ! has_sources "$bin"; then continue; fi
+    cargo=cargo
+    if [ "$bin" = /usr/bin/rustc ] && [ -x /usr/bin/cargo ]; then
+        cargo=/usr/bin/cargo
+        # Or cargo would take rustup's clippy for another rustc.
+        PATH=/usr/bin:$PATH
     fi
+    export RUSTC="$bin"
+    if [ "${1:-}" = clippy ]; then
+        [ -x "$(dirname "$(command -v "$bin")")/clippy-driver" ] || { echo "no clippy for $bin"; exit 77; }
+        with_core clippy -- -D warnings
+    else
+        with_core build
+        echo "$(cd "$CARGO_TARGET_DIR" && pwd)/$target/release/bpfrs-guest"
+    fi
+    exit 0
 done
 fail "no Rust toolchain with library sources: 'rustup component add rust-src', or on Debian: apt-get install rustc-web cargo-web rust-web-src"

@@ -180,8 +180,11 @@ fn qemu(
     match &guest.boot {
         Boot::Kernel { kernel, root } => {
             let root = if root.is_dir() { make_root(root, folder)? } else { root.clone() };
+            // A line on the console for each change of promiscuous mode takes milliseconds of a
+            // lock under emulation; it is the kernel's own, for every driver alike.
             let mut words = String::from(
-                "-s -h vfs.root.mountfrom=ufs:/dev/vtbd0 kern.panic_reboot_wait_time=0",
+                "-s -h vfs.root.mountfrom=ufs:/dev/vtbd0 kern.panic_reboot_wait_time=0 \
+                 net.link.log_promisc_mode_change=0",
             );
             for (name, value) in environment {
                 words.push_str(&format!(" {name}={value}"));

@@ -119,7 +119,7 @@ struct RaceOptions {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "legacy,stock,bpfrs")]
     drivers: Vec<race::Driver>,
     /// Reader processes
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(4..=64))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(4..=64))]
     readers: u64,
     /// Device nodes
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=16))]

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::RaceOptions;
 use crate::findings::Finding;
-use crate::guest::Guest;
+use crate::guest::{Boot, Guest};
 use crate::machine::{Hardware, Machine};
 use crate::payload::{self, Module};
 use crate::shell::{End, Shell};
@@ -168,6 +168,13 @@ fn race(
         findings: Vec::new(),
         problems: Vec::new(),
     };
+    if let (Some(kind), Boot::Image { .. }) = (memguard, &guest.boot) {
+        // Its own loader got no environment from us.
+        let set = shell.run(&format!("sysctl vm.memguard.desc={kind}"), Duration::from_secs(30));
+        if !set.is_good() {
+            column.problems.push("a debug guest without memguard".into());
+        }
+    }
     if let Some(module) = driver.module() {
         let file = match module {
             Module::Bpfrs => "bpfrs.ko",
@@ -225,7 +232,7 @@ fn race(
         " --seconds {seconds} --readers {} --nodes {} --pause-us {}",
         options.readers, options.nodes, options.pause_us
     ));
-    // Or the kernel answers only a part of the flood, and prints that it does.
+    // The kernel would answer only a part of the flood, and print that it does.
     let _ = shell.run("sysctl net.inet.icmp.icmplim=0", Duration::from_secs(30));
     let begin = Instant::now();
     let output = shell.run_watched(&command, Duration::from_secs(seconds + 120), |message| {

@@ -5,6 +5,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
@@ -138,7 +139,7 @@ impl Plan {
     fn from(arguments: &Arguments) -> core::result::Result<Self, String> {
         let device = arguments.device();
         let nodes = if device.is_pool() { arguments.number("--nodes", 4)? } else { 1 };
-        let readers = arguments.number("--readers", 6)?;
+        let readers = arguments.number("--readers", 4)?;
         if !(1..=MAX_READERS as u64).contains(&readers) || !(1..=256).contains(&nodes) {
             return Err(format!("1 to {MAX_READERS} readers, 1 to 256 nodes"));
         }
@@ -246,6 +247,8 @@ struct Company<'a> {
     /// By slot.
     readers: Vec<Pid>,
     tcpdump: Option<(Pid, Duration)>,
+    ping: Option<Pid>,
+    next_ping: Duration,
     others: Vec<Pid>,
     tcpdump_runs: u64,
     stuck: u64,
@@ -259,15 +262,13 @@ impl<'a> Company<'a> {
             random: Random::new(),
             readers: Vec::new(),
             tcpdump: None,
+            ping: None,
+            next_ping: Duration::ZERO,
             others: Vec::new(),
             tcpdump_runs: 0,
             stuck: 0,
         };
         company.others.push(sys::fork(|| loopback::flood(FLOOD_RATE, &shared.sent))?);
-        if let Some(ping) = plan.ping {
-            let body = || quietly(ping, &["ping", "-f", "-q", "127.0.0.1"]);
-            company.others.push(sys::fork(body)?);
-        }
         for slot in 0..plan.readers {
             company.readers.push(company.hire(slot)?);
         }
@@ -289,6 +290,8 @@ impl<'a> Company<'a> {
                 }
             } else if self.tcpdump.is_some_and(|(p, _)| p == pid) {
                 self.tcpdump = None;
+            } else if self.ping == Some(pid) {
+                self.ping = None;
             }
         }
         let now = sys::now();
@@ -306,6 +309,19 @@ impl<'a> Company<'a> {
             self.kill_one();
         }
         self.supervise_tcpdump(now);
+        self.supervise_ping(now);
+    }
+
+    /// The real ping floods in bursts: without an end it has one of the CPUs for itself.
+    fn supervise_ping(&mut self, now: Duration) {
+        if let Some(ping) = self.plan.ping
+            && self.ping.is_none()
+            && now >= self.next_ping
+        {
+            let words = ["ping", "-f", "-q", "-c", "200", "127.0.0.1"];
+            self.ping = sys::fork(|| quietly(ping, &words)).ok();
+            self.next_ping = now + Duration::from_secs(1);
+        }
     }
 
     /// SIGKILL in the middle of whatever it does. Readers that are just being revoked are mostly
@@ -335,7 +351,8 @@ impl<'a> Company<'a> {
                     if sys::chroot(root).is_err() {
                         return 1;
                     }
-                    quietly("/usr/sbin/tcpdump", &["tcpdump", "-n", "-i", "lo0", "-w", "/dev/null"])
+                    let words = ["tcpdump", "-n", "-B", "32", "-i", "lo0", "-w", "/dev/null"];
+                    quietly("/usr/sbin/tcpdump", &words)
                 };
                 if let Ok(pid) = sys::fork(body) {
                     self.tcpdump_runs += 1;
@@ -363,6 +380,7 @@ impl<'a> Company<'a> {
         }
         let mut left: Vec<Pid> = self.readers.drain(..).chain(self.others.drain(..)).collect();
         left.extend(self.tcpdump.take().map(|(pid, _)| pid));
+        left.extend(self.ping.take());
         for pid in &left {
             pid.signal(libc::SIGKILL);
         }
@@ -478,7 +496,8 @@ impl<'a> Reader<'a> {
             Ok(bpf) => bpf,
             Err(Errno(libc::EBUSY)) => {
                 count(&self.shared.opens_busy);
-                sys::sleep(Duration::from_micros(200));
+                // Not at once: who only asks for busy nodes takes the CPUs from those who test.
+                sys::sleep(Duration::from_millis(2));
                 return;
             }
             Err(errno) => {
@@ -501,7 +520,8 @@ impl<'a> Reader<'a> {
 
     fn set_up(&mut self, bpf: &Bpf) -> Result<()> {
         bpf.version()?;
-        bpf.set_buffer_length(if self.random.one_in(2) { 4096 } else { 32768 })?;
+        // Small ones: memguard maps and unmaps every page of them.
+        bpf.set_buffer_length(if self.random.one_in(2) { 4096 } else { 8192 })?;
         bpf.attach("lo0")?;
         if self.random.one_in(3) {
             bpf.set_immediate(true)?;
@@ -546,8 +566,10 @@ impl<'a> Reader<'a> {
 
     fn wait_and_read(&mut self, bpf: &Bpf, node: usize, wait: Wait) -> Result<()> {
         let length = bpf.buffer_length()? as usize;
-        let mut buffer = Vec::new();
-        buffer.resize(length, 0);
+        let mut buffer = vec![0; length];
+        // Who is woken must not queue for a CPU behind all the others: the driver's latency is the
+        // question, not the scheduler's.
+        sys::set_realtime(true);
         self.slot.waits_on.store(node as u64 + 1, Relaxed);
         // For poll and select death shows in the events; the read that follows tells it by errno.
         let (dead, result) = match wait {
@@ -563,6 +585,7 @@ impl<'a> Reader<'a> {
         };
         self.slot.waits_on.store(0, Relaxed);
         let returned = sys::now();
+        sys::set_realtime(false);
         let result = result.unwrap_or_else(|| bpf.fd.read(&mut buffer));
         // select(2) has no way to say "dead" but readable, and then the read fails.
         let dead = dead || matches!(wait, Wait::Select) && result.is_err_and(bpf::is_death);

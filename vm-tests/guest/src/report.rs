@@ -2,7 +2,7 @@
 //! What the program says: lines for humans, and messages for the runner.
 
 use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::vec;
 
 use bpfrs_vm_protocol::{Message, encode};
 
@@ -57,8 +57,7 @@ pub(crate) fn resend() -> i32 {
     let Ok(file) = Fd::open(KEPT, libc::O_RDONLY) else {
         return 1;
     };
-    let mut block = Vec::new();
-    block.resize(1 << 16, 0);
+    let mut block = vec![0; 1 << 16];
     while let Ok(length @ 1..) = file.read(&mut block) {
         sys::print(block.get(..length).unwrap_or_default());
     }

@@ -52,6 +52,7 @@ const SYS_BIND: usize = 104;
 const SYS_SENDTO: usize = 133;
 const SYS_SOCKETPAIR: usize = 135;
 const SYS_MKDIR: usize = 136;
+const SYS_RTPRIO: usize = 166;
 const SYS_SYSCTL: usize = 202;
 const SYS_POLL: usize = 209;
 const SYS_CLOCK_GETTIME: usize = 232;
@@ -175,7 +176,7 @@ fn c_string(text: &str) -> Result<CString> {
 // ---------------------------------------------------------------------------------- start and end
 
 /// The program's entry: the kernel passes the address of argc, and argv follows it.
-// SAFETY: no other symbol of that name exists: the program is linked without start files.
+// No other symbol of that name exists: the program is linked without start files.
 #[unsafe(no_mangle)]
 extern "C" fn _start(stack: *const usize) -> ! {
     let mut arguments = Vec::new();
@@ -202,7 +203,7 @@ struct AbiTag {
     version: u32,
 }
 
-// SAFETY: a note section holds notes; nothing else is placed there.
+// A note section holds notes; nothing else is placed there.
 #[unsafe(link_section = ".note.tag")]
 #[used]
 static ABI_TAG: AbiTag =
@@ -641,6 +642,18 @@ pub(crate) fn exec(program: &str, arguments: &[&str]) -> Errno {
 /// sched_yield(2).
 pub(crate) fn yield_now() {
     let _ = call_plain(SYS_SCHED_YIELD, 0, 0);
+}
+
+/// rtprio(2): real-time priority for this process, or no longer.
+pub(crate) fn set_realtime(on: bool) {
+    const RTP_SET: usize = 1;
+    const RTP_PRIO_REALTIME: u16 = 2;
+    const RTP_PRIO_NORMAL: u16 = 3;
+    let class = if on { RTP_PRIO_REALTIME } else { RTP_PRIO_NORMAL };
+    let priority = [class, 0];
+    let at = priority.as_ptr().expose_provenance();
+    // SAFETY: a whole struct rtprio: class and priority.
+    let _ = unsafe { call(SYS_RTPRIO, [RTP_SET, 0, at, 0, 0, 0]) };
 }
 
 static ALARMED: AtomicBool = AtomicBool::new(false);
