@@ -54,11 +54,13 @@ format() {
 }
 shell() {
 	command -v shellcheck || { echo "no shellcheck"; return 77; }
-	shellcheck -x .ci/run sys/build/*.sh
+	shellcheck -x .ci/run sys/build/*.sh vm-tests/guest/*.sh
 }
 # The same source makes two bodies: for the host's tests and for the kernel.
 clippy_host() { cargo clippy --workspace --all-targets -- -D warnings; }
 clippy_kernel() { cargo clippy -p bpfrs --lib --features kernel -- -D warnings; }
+# The guest's program is built for FreeBSD, in a workspace of its own.
+clippy_guest() { CARGO_TARGET_DIR=$target_dir vm-tests/guest/build.sh clippy; }
 # Nobody uses this as a library: the documentation is for those who work on it.
 rustdoc() {
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
@@ -81,6 +83,7 @@ stage rustfmt format
 stage shellcheck shell
 stage 'clippy host' clippy_host
 stage 'clippy kernel' clippy_kernel
+stage 'clippy guest' clippy_guest
 stage rustdoc rustdoc
 if [ "${1:-}" != lint ]; then
 	stage 'bindings' sys/build/bindings.sh --check

@@ -316,12 +316,20 @@ fn fionread(bench: &Bench) -> Verdict {
     Ok(())
 }
 
+/// Whether `received` packets can be the `sent` ones: the system sends a few of its own on lo0 now and
+/// then, and what the filter refuses is counted, too. Nothing is nothing.
+pub(super) fn counts(received: u32, sent: u32) -> bool {
+    if sent == 0 { received == 0 } else { (sent..sent + 3).contains(&received) }
+}
+
 fn statistics(bench: &Bench) -> Verdict {
     let bpf = bench.attached()?;
     bpf.set_filter(bpf::BIOCSETF, &REJECT)?;
     send(&sender(PORT)?, 0..7)?;
     // What the filter rejects was received all the same.
-    equal!("BIOCGSTATS", bpf.statistics()?, [7, 0]);
+    let [received, dropped] = bpf.statistics()?;
+    ensure!(counts(received, 7), "received {received}, expected 7");
+    equal!("dropped", dropped, 0);
     equal!("FIONREAD", bpf.readable()?, 0);
     Ok(())
 }
@@ -452,7 +460,7 @@ fn overflow_drops(bench: &Bench) -> Verdict {
     bpf.set_filter(bpf::BIOCSETF, &udp_to(PORT, u32::MAX))?;
     send(&sender(PORT)?, 0..PACKETS)?;
     let [received, dropped] = bpf.statistics()?;
-    equal!("received", received as usize, PACKETS);
+    ensure!(counts(received, PACKETS as u32), "received {received}, expected {PACKETS}");
     ensure!(dropped > 0, "200 packets fitted into two buffers of 1024 bytes");
     bpf.fd.set_nonblocking(true)?;
     let mut kept = 0;
@@ -577,7 +585,11 @@ fn direction(bench: &Bench) -> Verdict {
         equal!("BIOCGDIRECTION", bpf.direction()?, direction);
         bpf.flush()?;
         send(&sender, 0..3)?;
-        equal!(format!("received with direction {direction}"), bpf.statistics()?[0], expected);
+        let received = bpf.statistics()?[0];
+        ensure!(
+            counts(received, expected),
+            "received with direction {direction}: {received}, expected {expected}"
+        );
     }
     Ok(())
 }
