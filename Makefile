@@ -51,10 +51,10 @@ test:
 	@sys/build/test.sh
 
 vm-test:
-	@cargo run --quiet -p bpfrs-vm-tests -- test
+	@sys/build/vm.sh test
 
 vm-race:
-	@cargo run --quiet -p bpfrs-vm-tests -- race
+	@sys/build/vm.sh race
 
 # Not with load first: GNU make has a directive of that name.
 install load unload:

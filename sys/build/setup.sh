@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# setup.sh [--quiet] [THING...]: makes sure that these things are there, all
-# without arguments. On Debian as root it installs what is missing; elsewhere
-# it names it and fails. What is there already, from wherever, is left alone.
+# setup.sh [--quiet] [THING...]: makes sure that these things are there; without
+# arguments all but what only the tests in a guest need (vm). On Debian as root
+# it installs what is missing; elsewhere it names it and fails. What is there
+# already, from wherever, is left alone.
 
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
@@ -44,6 +45,8 @@ have() {
 		command -v "$1" ;;
 	cc)	what='a C compiler for the host' package='gcc libc6-dev'
 		command -v cc ;;
+	vm)	what='QEMU (or bhyve) and makefs' package='qemu-system-x86 makefs'
+		first_command qemu-system-x86_64 bhyve && command -v makefs ;;
 	libclang) what='libclang 19 or newer' package=libclang-19-dev
 		find_libclang ;;
 	*)	die "setup.sh: unknown thing $1" ;;

@@ -91,7 +91,7 @@ if [ "${1:-}" != lint ]; then
 	stage 'kmod 14 amd64' kmod 14 amd64
 	stage 'kmod 15 aarch64' kmod 15 aarch64
 	stage 'unit tests' tests
-	stage 'vm tests' cargo run --quiet -p bpfrs-vm-tests -- test
+	stage 'vm tests' sys/build/vm.sh test
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

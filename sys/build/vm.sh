@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# vm.sh test|race [OPTION...]: runs the tests that need a FreeBSD guest. What
+# they need beyond a build is asked for only if there is a guest.
+
+# shellcheck source=sys/build/common.sh
+. "$(dirname "$0")/common.sh"
+
+if [ -e "${BPFRS_GUEST:-$HOME/.cache/bpfrs/guest}" ]; then
+	"$root/sys/build/setup.sh" --quiet clang llvm ck headers rust cargo cc vm
+fi
+cd "$root"
+exec cargo run --quiet --package bpfrs-vm-tests -- "$@"
