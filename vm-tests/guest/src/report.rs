@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! What the program says: lines for humans, and messages for the runner.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
-use bpfrs_vm_protocol::{Message, encode};
+use bpfrs_vm_protocol::{Case, Message, Outcome, encode};
 
 use crate::sys::{self, Fd};
+use crate::tests::{Trouble, Verdict};
 
 /// The messages of the last command, for `resend`.
 const KEPT: &str = "/tmp/bpfrs-guest.messages";
@@ -43,6 +45,21 @@ impl Reporter {
         // On a line of its own, whatever the kernel has just printed.
         line.insert(0, '\n');
         sys::print(line.as_bytes());
+    }
+
+    /// Runs one case in this process and tells its outcome; true unless it failed.
+    pub(crate) fn case(&mut self, name: &str, body: impl FnOnce() -> Verdict) -> bool {
+        let begin = sys::now();
+        let outcome = match body() {
+            Ok(()) => Outcome::Passed,
+            Err(Trouble::Wrong(why)) => Outcome::Failed(why),
+            Err(Trouble::NotHere(why)) => Outcome::Skipped(why),
+        };
+        let good = !matches!(outcome, Outcome::Failed(_));
+        human(&format!("{name}: {outcome:?}"));
+        let milliseconds = u64::try_from((sys::now() - begin).as_millis()).unwrap_or(u64::MAX);
+        self.message(&Message::Case(Case { name: String::from(name), outcome, milliseconds }));
+        good
     }
 
     /// The command is done.

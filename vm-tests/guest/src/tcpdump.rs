@@ -8,7 +8,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bpfrs_vm_protocol::{Case, Message, Outcome};
 use zerocopy::{FromBytes, KnownLayout};
 
 use crate::arguments::{Arguments, Device};
@@ -32,26 +31,13 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     };
     let cage = Cage { root: arguments.or("--chroot", "/"), device: arguments.device() };
     let mut reporter = Reporter::new();
-    let mut failed = false;
-    let mut case = |name: &str, body: &dyn Fn() -> Verdict| {
-        let begin = sys::now();
-        let outcome = match body() {
-            Ok(()) => Outcome::Passed,
-            Err(Trouble::Wrong(why)) => Outcome::Failed(why),
-            Err(Trouble::NotHere(why)) => Outcome::Skipped(why),
-        };
-        failed |= matches!(outcome, Outcome::Failed(_));
-        report::human(&format!("{name}: {outcome:?}"));
-        let milliseconds = u64::try_from((sys::now() - begin).as_millis()).unwrap_or(u64::MAX);
-        reporter.message(&Message::Case(Case { name: name.to_string(), outcome, milliseconds }));
-    };
-    case("tcpdump-captures-exactly", &|| cage.captures_exactly(count));
+    let mut good = reporter.case("tcpdump-captures-exactly", || cage.captures_exactly(count));
     // Stock lets it sleep on; ours must not.
     if cage.root != "/" {
-        case("tcpdump-ends-when-revoked", &|| cage.ends_when_revoked());
+        good &= reporter.case("tcpdump-ends-when-revoked", || cage.ends_when_revoked());
     }
     reporter.end();
-    i32::from(failed)
+    i32::from(!good)
 }
 
 struct Cage {

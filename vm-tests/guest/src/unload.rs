@@ -4,10 +4,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::time::Duration;
-
-use bpfrs_vm_protocol::{Case, Message, Outcome};
 
 use crate::arguments::{Arguments, Device};
 use crate::bpf::{self, Bpf, POLL_READ, REJECT, SOON};
@@ -30,26 +28,11 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     };
     let module = Module { path, device: arguments.device() };
     let mut reporter = Reporter::new();
-    let mut failed = false;
-    let mut case = |name: &str, verdict: Verdict, begin: Duration| {
-        let outcome = match verdict {
-            Ok(()) => Outcome::Passed,
-            Err(Trouble::Wrong(why)) => Outcome::Failed(why),
-            Err(Trouble::NotHere(why)) => Outcome::Skipped(why),
-        };
-        failed |= matches!(outcome, Outcome::Failed(_));
-        report::human(&format!("{name}: {outcome:?}"));
-        let milliseconds = u64::try_from((sys::now() - begin).as_millis()).unwrap_or(u64::MAX);
-        reporter.message(&Message::Case(Case { name: name.to_string(), outcome, milliseconds }));
-    };
-    let begin = sys::now();
-    case("unload-is-refused-while-open", module.refused_while_open(), begin);
-    let begin = sys::now();
-    case("forced-unload-ends-sleepers", module.forced_with_sleepers(), begin);
-    let begin = sys::now();
-    case("load-and-unload", module.many_times(count), begin);
+    let mut good = reporter.case("unload-is-refused-while-open", || module.refused_while_open());
+    good &= reporter.case("forced-unload-ends-sleepers", || module.forced_with_sleepers());
+    good &= reporter.case("load-and-unload", || module.many_times(count));
     reporter.end();
-    i32::from(failed)
+    i32::from(!good)
 }
 
 struct Module {
