@@ -149,8 +149,7 @@ enum bpfrs_tunable {
 };
 uint32_t bpfrs_kpi_tunable(enum bpfrs_tunable);
 
-/* printf(9) and panic(9) of one line; msg need not end in NUL. */
-void	 bpfrs_kpi_log(const char *msg, size_t len);
+/* panic(9) with one line; msg need not end in NUL. */
 void	 bpfrs_kpi_panic(const char *msg, size_t len) __attribute__((noreturn));
 
 /* malloc(9), type M_BPFRS, zeroed.  Sleeps; never NULL. */
@@ -173,7 +172,7 @@ void	 bpfrs_kpi_monitor_free(struct bpfrs_monitor *);
 void	 bpfrs_kpi_monitor_lock(struct bpfrs_monitor *);
 void	 bpfrs_kpi_monitor_unlock(struct bpfrs_monitor *);
 /* These need the lock. */
-int	 bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *, int ticks, int intr);
+int	 bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *, int ticks);
 void	 bpfrs_kpi_monitor_wakeup(struct bpfrs_monitor *);
 void	 bpfrs_kpi_monitor_selrecord(struct bpfrs_monitor *);
 void	 bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *, int ticks);

@@ -170,13 +170,6 @@ bpfrs_kpi_tunable(enum bpfrs_tunable which)
 }
 
 void
-bpfrs_kpi_log(const char *msg, size_t len)
-{
-
-	printf("bpfrs: %.*s\n", (int)MIN(len, INT_MAX), msg);
-}
-
-void
 bpfrs_kpi_panic(const char *msg, size_t len)
 {
 

@@ -102,13 +102,13 @@ pub struct MonitorGuard<'a, T> {
 }
 
 impl<T> MonitorGuard<'_, T> {
-    /// Releases the lock, sleeps, and takes it again.
+    /// Releases the lock, sleeps until woken or signalled, and takes it again.
     ///
     /// `ticks` 0 waits for ever.
     pub fn sleep(&mut self, ticks: c_int) -> Wake {
         // SAFETY: the lock is held; `&mut self` shows that nothing borrowed
         // from the value is alive while others change it.
-        let error = unsafe { sys::bpfrs_kpi_monitor_sleep(self.raw(), ticks, 1) };
+        let error = unsafe { sys::bpfrs_kpi_monitor_sleep(self.raw(), ticks) };
         match Errno::check(error) {
             Ok(()) => Wake::Woken,
             Err(Errno::EWOULDBLOCK) => Wake::TimedOut,

@@ -24,12 +24,6 @@ pub mod user;
 #[cfg(not(feature = "kernel"))]
 pub mod host;
 
-/// Writes one line to the kernel's message buffer.
-pub fn log(line: &str) {
-    // SAFETY: the pointer and the length are those of one live str.
-    unsafe { bpfrs_sys::bpfrs_kpi_log(line.as_ptr().cast(), line.len()) }
-}
-
 #[cfg(feature = "kernel")]
 mod panic {
     use core::fmt::{self, Write};

@@ -69,11 +69,10 @@ bpfrs_kpi_monitor_unlock(struct bpfrs_monitor *mo)
 }
 
 int
-bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *mo, int ticks, int intr)
+bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *mo, int ticks)
 {
 
-	return (msleep(mo, &mo->mo_mtx, BPFRS_PRI | (intr ? PCATCH : 0), "bpf",
-	    ticks));
+	return (msleep(mo, &mo->mo_mtx, BPFRS_PRI | PCATCH, "bpf", ticks));
 }
 
 void

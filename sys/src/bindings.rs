@@ -392,9 +392,6 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_tunable(arg1: bpfrs_tunable::Type) -> u32;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_log(msg: *const cty::c_char, len: usize);
-}
-unsafe extern "C" {
     pub fn bpfrs_kpi_panic(msg: *const cty::c_char, len: usize) -> !;
 }
 unsafe extern "C" {
@@ -431,11 +428,7 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_unlock(arg1: *mut bpfrs_monitor);
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_monitor_sleep(
-        arg1: *mut bpfrs_monitor,
-        ticks: cty::c_int,
-        intr: cty::c_int,
-    ) -> cty::c_int;
+    pub fn bpfrs_kpi_monitor_sleep(arg1: *mut bpfrs_monitor, ticks: cty::c_int) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_wakeup(arg1: *mut bpfrs_monitor);

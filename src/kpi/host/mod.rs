@@ -20,7 +20,7 @@
 //! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
 //! | `ifnet`, `mbuf` | interfaces and packets |
-//! | `user`, `time`, `tunable`, `log`, `hook` | copyin(9), clocks, sysctl(9), printf(9), fail(9) |
+//! | `user`, `time`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
 //! | `module` | kldload(2), kldunload(2) |
 #![expect(
     clippy::expect_used,
@@ -36,12 +36,12 @@ mod epoch;
 mod hook;
 mod ifnet;
 mod lock;
-mod log;
 mod mbuf;
 mod memory;
 mod module;
 mod monitor;
 mod object;
+mod panic;
 mod thread;
 mod time;
 mod tunable;
@@ -53,7 +53,6 @@ pub use devfs::{File, Mount, revoke, revoke_inside};
 pub use epoch::{EpochHold, pending as epoch_pending, settle};
 pub use hook::{Hook, set_hook};
 pub use ifnet::{Interface, inject};
-pub use log::lines as log_lines;
 pub use mbuf::Chain;
 pub use memory::{check_freed, set_quarantine};
 pub use module::{Census, census, is_loaded, load, unload};

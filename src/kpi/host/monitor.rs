@@ -87,7 +87,7 @@ impl Inner {
         }
     }
 
-    fn sleep(&self, ticks: c_int, interruptible: bool) -> c_int {
+    fn sleep(&self, ticks: c_int) -> c_int {
         self.lock.assert_owned("msleep(9)");
         thread::may_sleep_unlocked("msleep(9)");
         thread::monitors(|held| assert!(held.len() == 1, "msleep(9) with another monitor locked"));
@@ -100,7 +100,7 @@ impl Inner {
         }
         let deadline = (ticks > 0).then(|| Instant::now() + time::duration(ticks));
         self.unlock();
-        let end = me.wait(Channel::Sleep, interruptible, deadline);
+        let end = me.wait(Channel::Sleep, deadline);
         self.lock();
         guard(&self.state).sleepers.retain(|sleeper| sleeper.id() != me.id());
         match end {
@@ -270,13 +270,9 @@ unsafe extern "C" fn bpfrs_kpi_monitor_unlock(raw: *mut bpfrs_monitor) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_monitor_sleep(
-    raw: *mut bpfrs_monitor,
-    ticks: c_int,
-    interruptible: c_int,
-) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_monitor_sleep(raw: *mut bpfrs_monitor, ticks: c_int) -> c_int {
     // SAFETY: the driver's monitor.
-    unsafe { borrow(raw) }.sleep(ticks, interruptible != 0)
+    unsafe { borrow(raw) }.sleep(ticks)
 }
 
 #[unsafe(no_mangle)]

@@ -54,7 +54,7 @@ impl Thread {
         LOCAL.with(|local| local.thread.clone())
     }
 
-    /// Sends a signal: ends an interruptible sleep, now or the next one, with
+    /// Sends a signal: ends a sleep, now or the next one, with
     /// EINTR.
     pub fn signal(&self) {
         guard(&self.0.wait).signalled = true;
@@ -86,19 +86,14 @@ impl Thread {
     }
 
     /// Waits for a wake-up since `arm`, for a signal or for the time.
-    pub(super) fn wait(
-        &self,
-        channel: Channel,
-        interruptible: bool,
-        deadline: Option<Instant>,
-    ) -> End {
+    pub(super) fn wait(&self, channel: Channel, deadline: Option<Instant>) -> End {
         let mut wait = guard(&self.0.wait);
         wait.asleep = true;
         let end = loop {
             if *wait.flag(channel) {
                 break End::Woken;
             }
-            if interruptible && wait.signalled {
+            if wait.signalled {
                 wait.signalled = false;
                 break End::Signalled;
             }

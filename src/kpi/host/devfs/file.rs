@@ -178,7 +178,7 @@ impl File {
             if ready != 0 {
                 return Ok(ready);
             }
-            match me.wait(Channel::Select, true, deadline) {
+            match me.wait(Channel::Select, deadline) {
                 End::Woken => {}
                 End::Signalled => return Err(bpfrs_const::BPFRS_EINTR),
                 End::TimedOut => return Ok(0),
