@@ -137,13 +137,7 @@ fn revoke_while_a_reader_copies() {
     run(|| {
         let file = listen(64);
         host::inject("lo0", 2, &[&[7; 20]]);
-        let gate = Gate::at(Hook::Copy);
-        let copy = file.clone();
-        let reader = Worker::spawn(move || {
-            let mut buffer = [0; 64];
-            copy.read(&mut buffer, false).map(|len| records(&buffer[..len]))
-        });
-        gate.wait();
+        let (gate, reader) = copying(&file);
         host::revoke(0).unwrap();
         gate.open();
         assert_eq!(reader.join().unwrap()[0].data[4..], [7; 20]);
@@ -330,15 +324,12 @@ fn reopen_while_the_old_reader_leaves() {
     run(|| {
         let old = listen(64);
         host::inject("lo0", 2, &[&[1; 8]]);
-        let gate = Gate::at(Hook::Copy);
-        let copy = old.clone();
-        let reader = Worker::spawn(move || copy.read(&mut [0; 64], false));
-        gate.wait();
+        let (gate, reader) = copying(&old);
         host::revoke(0).unwrap();
         let new = listen(64);
         host::inject("lo0", 2, &[&[2; 8]]);
         gate.open();
-        assert_eq!(reader.join(), Ok(40));
+        assert_eq!(reader.join().unwrap()[0].data[4..], [1; 8]);
         assert_eq!(read_now(&new)[0].data[4..], [2; 8]);
         assert_eq!(old.ioctl0(BPFRS_BIOCFLUSH), Err(ENOTTY));
         old.close();
@@ -446,15 +437,12 @@ fn unload_waits_for_calls_under_way() {
     run(|| {
         let file = listen(64);
         host::inject("lo0", 2, &[&[9; 8]]);
-        let gate = Gate::at(Hook::Copy);
-        let copy = file.clone();
-        let reader = Worker::spawn(move || copy.read(&mut [0; 64], false));
-        gate.wait();
+        let (gate, reader) = copying(&file);
         let unload = Worker::spawn(|| host::unload(true));
         std::thread::sleep(Duration::from_millis(50));
         assert!(!unload.is_finished() && host::is_loaded());
         gate.open();
-        assert_eq!(reader.join(), Ok(40));
+        assert_eq!(reader.join().unwrap()[0].data[4..], [9; 8]);
         unload.join().unwrap();
         drop(file);
     });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bpfrs::kpi::abi::timeval;
 use bpfrs::kpi::errno::Errno;
-use bpfrs::kpi::host::{self, File, Hook, Unmapped};
+use bpfrs::kpi::host::{self, File, Unmapped};
 use bpfrs_sys::bpfrs_ioc::*;
 use support::*;
 
@@ -24,14 +24,6 @@ fn patient(size: u32) -> File {
 fn timeout(file: &File, milliseconds: i64) {
     let tv_usec = milliseconds % 1000 * 1000;
     set(file, BPFRS_BIOCSRTIMEOUT, timeval { tv_sec: milliseconds / 1000, tv_usec }).unwrap();
-}
-
-fn reader(file: &File, size: usize) -> Worker<Result<Vec<Record>, i32>> {
-    let file = file.clone();
-    Worker::asleep(move || {
-        let mut buffer = vec![0; size];
-        file.read(&mut buffer, false).map(|len| records(&buffer[..len]))
-    })
 }
 
 #[test]
@@ -68,7 +60,7 @@ fn non_blocking() {
         set(&file, BPFRS_FIONBIO, 1i32).unwrap();
         assert_eq!(file.read(&mut [0; 128], false), Err(Errno::EWOULDBLOCK.into()));
         set(&file, BPFRS_FIONBIO, 0i32).unwrap();
-        let sleeper = reader(&file, 128);
+        let sleeper = reader(&file);
         sleeper.thread.signal();
         assert_eq!(sleeper.join(), Err(Errno::EINTR.into()));
     });
@@ -78,7 +70,7 @@ fn non_blocking() {
 fn immediate_mode_wakes_at_the_first_packet() {
     run(|| {
         let file = listen(128);
-        let sleeper = reader(&file, 128);
+        let sleeper = reader(&file);
         send(5, 8);
         assert_eq!(sleeper.join().unwrap()[0].data, [&[2, 0, 0, 0][..], &[5; 8]].concat());
     });
@@ -88,7 +80,7 @@ fn immediate_mode_wakes_at_the_first_packet() {
 fn otherwise_a_full_buffer_does() {
     run(|| {
         let file = patient(80);
-        let sleeper = reader(&file, 80);
+        let sleeper = reader(&file);
         send(1, 8);
         send(2, 8);
         std::thread::sleep(Duration::from_millis(20));
@@ -113,7 +105,7 @@ fn timeouts() {
         send(1, 8);
         assert_eq!(file.read(&mut [0; 128], false), Ok(40));
         // A packet that does not wake the reader does not end the wait early.
-        let sleeper = reader(&file, 128);
+        let sleeper = reader(&file);
         send(2, 8);
         assert_eq!(sleeper.join().unwrap().len(), 1);
     });
@@ -141,16 +133,13 @@ fn two_readers() {
     run(|| {
         let file = listen(80);
         send(1, 8);
-        let gate = Gate::at(Hook::Copy);
-        let copy = file.clone();
-        let first = Worker::spawn(move || read_now(&copy));
-        gate.wait();
-        let second = reader(&file, 80);
+        let (gate, first) = copying(&file);
+        let second = reader(&file);
         send(2, 8);
         std::thread::sleep(Duration::from_millis(20));
         assert!(!second.is_finished());
         gate.open();
-        assert_eq!(first.join()[0].data[4], 1);
+        assert_eq!(first.join().unwrap()[0].data[4], 1);
         assert_eq!(second.join().unwrap()[0].data[4], 2);
     });
 }
@@ -160,15 +149,12 @@ fn a_signal_while_another_reader_copies() {
     run(|| {
         let file = listen(80);
         send(1, 8);
-        let gate = Gate::at(Hook::Copy);
-        let copy = file.clone();
-        let first = Worker::spawn(move || read_now(&copy));
-        gate.wait();
-        let second = reader(&file, 80);
+        let (gate, first) = copying(&file);
+        let second = reader(&file);
         second.thread.signal();
         assert_eq!(second.join(), Err(Errno::EINTR.into()));
         gate.open();
-        assert_eq!(first.join().len(), 1);
+        assert_eq!(first.join().unwrap().len(), 1);
     });
 }
 
@@ -178,10 +164,7 @@ fn packets_and_a_flush_while_a_reader_copies() {
     run(|| {
         let file = listen(40);
         send(1, 8);
-        let gate = Gate::at(Hook::Copy);
-        let copy = file.clone();
-        let first = Worker::spawn(move || read_now(&copy));
-        gate.wait();
+        let (gate, first) = copying(&file);
         send(2, 8);
         send(3, 8);
         assert_eq!(counts(&file), (3, 1));
@@ -189,7 +172,7 @@ fn packets_and_a_flush_while_a_reader_copies() {
         assert_eq!(get(&file, BPFRS_FIONREAD, 0i32), Ok(0));
         send(4, 8);
         gate.open();
-        assert_eq!(first.join()[0].data[4], 1);
+        assert_eq!(first.join().unwrap()[0].data[4], 1);
         assert_eq!(read_now(&file)[0].data[4], 4);
     });
 }

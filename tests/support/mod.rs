@@ -259,11 +259,29 @@ pub(crate) fn records(mut bytes: &[u8]) -> Vec<Record> {
     records
 }
 
+fn read(file: &File, nonblocking: bool) -> Result<Vec<Record>, i32> {
+    let size = get(file, BPFRS_BIOCGBLEN, 0u32).expect("BIOCGBLEN");
+    let mut buffer = vec![0; size as usize];
+    file.read(&mut buffer, nonblocking).map(|len| records(&buffer[..len]))
+}
+
 /// Reads what is there, without waiting.
 #[track_caller]
 pub(crate) fn read_now(file: &File) -> Vec<Record> {
-    let size = get(file, BPFRS_BIOCGBLEN, 0u32).expect("BIOCGBLEN");
-    let mut buffer = vec![0; size as usize];
-    let len = file.read(&mut buffer, true).expect("packets");
-    records(&buffer[..len])
+    read(file, true).expect("packets")
+}
+
+/// A reader that sleeps in the driver.
+pub(crate) fn reader(file: &File) -> Worker<Result<Vec<Record>, i32>> {
+    let file = file.clone();
+    Worker::asleep(move || read(&file, false))
+}
+
+/// A reader that is held while it copies what there is.
+pub(crate) fn copying(file: &File) -> (Gate, Worker<Result<Vec<Record>, i32>>) {
+    let gate = Gate::at(Hook::Copy);
+    let file = file.clone();
+    let reader = Worker::spawn(move || read(&file, false));
+    gate.wait();
+    (gate, reader)
 }
