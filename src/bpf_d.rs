@@ -197,14 +197,22 @@ impl BpfD {
     /// Called after publication: a revocation that comes later finds the
     /// open in `si_drv1`, and one that came earlier shows here, as a doomed
     /// vnode or as death (I5).
-    pub(crate) fn begin(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// EBUSY for an open that was overtaken; ENXIO while the module unloads.
+    pub(crate) fn begin(&self, is_unloading: impl FnOnce() -> bool) -> Result<()> {
         let mut state = self.monitor.lock();
-        state.alive()?;
-        if state.vnode.as_ref().is_some_and(Vnode::is_doomed) {
+        let doomed = state.vnode.as_ref().is_some_and(Vnode::is_doomed);
+        if doomed || state.alive().is_err() {
+            return Err(Errno::EBUSY);
+        }
+        // Counted first: an unload sees the count, or this sees the unload (I7).
+        stats::increment(stats::LIVE);
+        if is_unloading() {
+            stats::decrement(stats::LIVE);
             return Err(Errno::ENXIO);
         }
         state.phase = Phase::Live;
-        stats::increment(stats::LIVE);
         Ok(())
     }
 

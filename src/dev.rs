@@ -7,13 +7,14 @@
 //! a revocation, which comes without a file, ends what `si_drv1` has if that
 //! open's vnode is the one revoked.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use crate::bpf_d::BpfD;
 use crate::kpi::devfs::{self, Cdev, CdevRef};
 use crate::kpi::epoch::{self, Ref};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::lock::Control;
+use crate::kpi::primitive::{AtomicBool, statics};
 use crate::kpi::{ifnet, stats};
 use crate::tap;
 
@@ -22,11 +23,15 @@ const MAXUNITS: usize = bpfrs_sys::BPFRS_MAXUNITS as usize;
 /// The nodes made so far.
 static NODES: Control<[Option<CdevRef>; MAXUNITS]> = Control::new([const { None }; MAXUNITS]);
 
-/// Set while the module is on its way out: no open may begin.
-static UNLOADING: AtomicBool = AtomicBool::new(false);
+statics! {
+    /// Set while the module is on its way out: no open may begin.
+    static UNLOADING: AtomicBool = AtomicBool::new(false);
+}
 
 /// `MOD_LOAD`: one node to see; the others come when they are asked for.
 pub(crate) fn load() -> Result<()> {
+    // It is set where a process loads the driver again.
+    UNLOADING.store(false, Ordering::SeqCst);
     with_node(0, |_| ())
 }
 
@@ -67,16 +72,13 @@ fn open_with(cdev: Cdev<'_>, d: &Ref<BpfD>) -> Result<()> {
     cdev.slot().publish(d.clone()).map_err(|_| Errno::EBUSY)?;
     // Published: from here on a revocation finds it. What came before is
     // looked for now (I5).
-    if d.begin().is_err() {
-        stats::increment(stats::REVOKED_OPENS);
-        return Err(Errno::EBUSY);
-    }
-    // Alive and counted: either an unload sees the count, or this sees it.
-    if UNLOADING.load(Ordering::SeqCst) {
-        return Err(Errno::ENXIO);
-    }
-    stats::increment(stats::OPENS);
-    Ok(())
+    let begun = d.begin(|| UNLOADING.load(Ordering::SeqCst));
+    stats::increment(match begun {
+        Ok(()) => stats::OPENS,
+        Err(Errno::EBUSY) => stats::REVOKED_OPENS,
+        Err(_) => return begun,
+    });
+    begun
 }
 
 /// The live open that the calling file belongs to (I2).
@@ -99,7 +101,7 @@ pub(crate) fn close(cdev: Cdev<'_>, revoke: bool) {
     }
     let own = cdev.private();
     let by_file = own.is_some();
-    let Some(d) = own.or_else(|| cdev.slot().get()) else {
+    let Some(d) = own.or_else(|| cdev.slot().get_after_revoke()) else {
         stats::increment(stats::CLOSES_ORPHAN);
         return;
     };

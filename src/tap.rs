@@ -13,6 +13,7 @@ use crate::kpi::ifnet::{Ifnet, Key, Name, TapInfo};
 use crate::kpi::lock::{Control, ControlGuard};
 use crate::kpi::mbuf::Packet;
 use crate::kpi::memory::Array;
+use crate::kpi::primitive::statics;
 use crate::record::Clock;
 
 type List<T> = Array<Ref<T>>;
@@ -45,7 +46,9 @@ impl Attachment {
     }
 }
 
-static TAPS: Slot<List<Tap>> = Slot::new();
+statics! {
+    static TAPS: Slot<List<Tap>> = Slot::new();
+}
 
 /// Who changes [`TAPS`], a tap's peers or a descriptor's attachment.
 static CONTROL: Control<()> = Control::new(());

@@ -13,13 +13,14 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use bpfrs_sys::{
     bpfrs_epoch_context, bpfrs_epoch_tracker, bpfrs_kpi_epoch_call, bpfrs_kpi_epoch_drain,
     bpfrs_kpi_epoch_enter, bpfrs_kpi_epoch_exit,
 };
 
+use super::primitive::{AtomicPtr, AtomicUsize, Watch, const_fn, fence};
 use super::{memory, time};
 
 /// Proof of being inside an epoch section. Never sleep, fault or allocate
@@ -51,7 +52,7 @@ pub fn pin<R>(section: impl FnOnce(&Guard) -> R) -> R {
 }
 
 /// Objects that have memory, over all `T`: an unload waits for the last one.
-static OBJECTS: AtomicUsize = AtomicUsize::new(0);
+static OBJECTS: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
 
 /// Waits until the last reference to every object is gone and its destruction
 /// done, including what destructions let go of in their turn. Sleeps.
@@ -74,6 +75,7 @@ struct Inner<T> {
     /// For the deferred destruction. First, so that its address is ours.
     context: UnsafeCell<bpfrs_epoch_context>,
     count: AtomicUsize,
+    watch: Watch,
     value: T,
 }
 
@@ -94,6 +96,7 @@ impl<T: Send + Sync> Ref<T> {
         let start = Inner {
             context: UnsafeCell::new(bpfrs_epoch_context { ec_opaque: [ptr::null_mut(); 2] }),
             count: AtomicUsize::new(1),
+            watch: Watch::new(),
             value,
         };
         // SAFETY: freshly allocated for an Inner<T>, and ours alone.
@@ -153,7 +156,9 @@ impl<T: Send + Sync> core::ops::Deref for Ref<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.inner().value
+        let inner = self.inner();
+        inner.watch.used();
+        &inner.value
     }
 }
 
@@ -165,6 +170,8 @@ impl<T: Send + Sync> Drop for Ref<T> {
             // SAFETY: the context is the first field of the Inner<T> that was
             // handed to epoch_call(9), which runs this once, after the last
             // reference and the last section that could see the address.
+            unsafe { inner.as_ref() }.watch.gone();
+            // SAFETY: as above.
             unsafe { ptr::drop_in_place(inner.as_ptr()) };
             // SAFETY: allocated by Ref::new and not used any more.
             unsafe { memory::free(inner) };
@@ -198,16 +205,18 @@ pub struct Slot<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync> Slot<T> {
-    /// An empty slot.
-    pub const fn new() -> Self {
-        Slot { pointer: AtomicPtr::new(ptr::null_mut()), keeps: PhantomData }
+    const_fn! {
+        /// An empty slot.
+        pub fn new() -> Self {
+            Slot { pointer: AtomicPtr::new(ptr::null_mut()), keeps: PhantomData }
+        }
     }
 
     /// The slot that C keeps as a `void *`, such as `si_drv1`.
     ///
     /// # Safety
     /// `place` is valid and NULL at first, stays valid for `'a`, and is used
-    /// as a slot of `T` only.
+    /// as a slot of `T` only. Under a model checker it is one of its pointers.
     pub(super) unsafe fn from_raw<'a>(place: NonNull<*mut core::ffi::c_void>) -> &'a Self {
         // SAFETY: Slot is transparent over an atomic pointer, which has the
         // layout of a pointer; validity is the caller's.
@@ -221,7 +230,9 @@ impl<T: Send + Sync> Slot<T> {
         let inner = NonNull::new(self.pointer.load(Ordering::Acquire))?;
         // SAFETY: read inside the section `_guard`, so the memory outlives it
         // even if the slot lets go of it now (I1). T is Sync.
-        Some(unsafe { &(*inner.as_ptr()).value })
+        let inner = unsafe { &*inner.as_ptr() };
+        inner.watch.used();
+        Some(&inner.value)
     }
 
     /// A counted reference to what is published now. May be called anywhere
@@ -231,17 +242,25 @@ impl<T: Send + Sync> Slot<T> {
             loop {
                 let inner = NonNull::new(self.pointer.load(Ordering::Acquire))?;
                 // SAFETY: as in load: the memory outlives this section (I1).
-                let count = unsafe { &(*inner.as_ptr()).count };
-                // Zero means the slot let go of it since, and that it is on
-                // its way out: whatever is published now is something else.
-                let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                let Inner { count, watch, .. } = unsafe { &*inner.as_ptr() };
+                watch.used();
+                let taken = count.fetch_update(Ordering::Relaxed, Ordering::Acquire, |n| {
                     if n == 0 { None } else { n.checked_add(1) }
                 });
                 if taken.is_ok() {
                     return Some(Ref { inner });
                 }
+                // Zero: the slot has let go of it since. Acquire: that is seen
+                // by the next look, which finds something else.
             }
         })
+    }
+
+    /// As [`Slot::get`], for a thread that said before that it revokes: it
+    /// sees what was published, or who publishes sees that (I5).
+    pub fn get_after_revoke(&self) -> Option<Ref<T>> {
+        fence(Ordering::SeqCst);
+        self.get()
     }
 
     /// Whether nothing is published.
@@ -251,17 +270,18 @@ impl<T: Send + Sync> Slot<T> {
 
     /// Publishes `new` if the slot is empty; gives it back otherwise.
     pub fn publish(&self, new: Ref<T>) -> Result<(), Ref<T>> {
-        // SeqCst: who published reads next whether a revocation began, and who
-        // revokes has said so before it looks here (I5).
         match self.pointer.compare_exchange(
             ptr::null_mut(),
             new.inner.as_ptr(),
-            Ordering::SeqCst,
+            Ordering::AcqRel,
             Ordering::Relaxed,
         ) {
             Ok(_) => {
                 // The count that `new` had is the slot's now.
                 core::mem::forget(new);
+                // Who published looks next whether a revocation began; who
+                // revokes has said so before get_after_revoke (I5).
+                fence(Ordering::SeqCst);
                 Ok(())
             }
             Err(_) => Err(new),
@@ -275,7 +295,7 @@ impl<T: Send + Sync> Slot<T> {
             .compare_exchange(
                 old.inner.as_ptr(),
                 ptr::null_mut(),
-                Ordering::SeqCst,
+                Ordering::AcqRel,
                 Ordering::Relaxed,
             )
             .ok()

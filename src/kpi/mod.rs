@@ -16,6 +16,7 @@ pub mod ifnet;
 pub mod lock;
 pub mod mbuf;
 pub mod memory;
+pub(crate) mod primitive;
 pub mod stats;
 pub mod time;
 pub mod tunable;

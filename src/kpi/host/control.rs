@@ -3,8 +3,11 @@
 
 use super::lock::Lock;
 use super::thread;
+use crate::kpi::primitive::statics;
 
-static CONTROL: Lock = Lock::new("control");
+statics! {
+    static CONTROL: Lock = Lock::new("control");
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_control_lock() {

@@ -10,8 +10,10 @@ mod file;
 
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{
+    AtomicBool as HiddenBool, AtomicU32, AtomicUsize as HiddenUsize, Ordering,
+};
+use std::sync::{Arc, Mutex as Hidden};
 use std::time::Duration;
 
 use bpfrs_sys::{self as sys, bpfrs_const, cdev, vnode};
@@ -24,7 +26,8 @@ use super::hook::{self, Hook};
 use super::lock::Lock;
 use super::object::{Hold, Kind};
 use super::thread::{self, current_file, with_file};
-use super::{guard, module};
+use super::{guard, guard_seen, module};
+use crate::kpi::primitive::{AtomicBool, AtomicPtr, Condvar, Mutex, relax, statics};
 
 pub(super) struct Cdev {
     unit: c_int,
@@ -46,7 +49,7 @@ struct CdevState {
 }
 
 /// The private value of a file; none once the destructor was called.
-struct Private(Mutex<Option<usize>>);
+struct Private(Hidden<Option<usize>>);
 
 impl Private {
     /// Runs the destructor, if nobody has yet.
@@ -61,8 +64,8 @@ impl Private {
 }
 
 impl Kind for Cdev {
-    fn live() -> &'static AtomicUsize {
-        static LIVE: AtomicUsize = AtomicUsize::new(0);
+    fn live() -> &'static HiddenUsize {
+        static LIVE: HiddenUsize = HiddenUsize::new(0);
         &LIVE
     }
 }
@@ -73,7 +76,7 @@ struct Inside(Hold<Cdev>);
 impl Inside {
     /// dev_refthread(9).
     fn enter(cdev: &Hold<Cdev>) -> Option<Inside> {
-        let mut state = guard(&cdev.state);
+        let mut state = guard_seen(&cdev.state);
         if state.gone {
             return None;
         }
@@ -84,7 +87,7 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        guard(&self.0.state).threads -= 1;
+        guard_seen(&self.0.state).threads -= 1;
         self.0.left.notify_all();
     }
 }
@@ -95,16 +98,18 @@ pub(super) struct Vnode {
     unit: c_int,
     lock: Lock,
     /// Revoked: its last d_close is under way, or was.
-    doomed: AtomicBool,
+    doomed: HiddenBool,
+    /// The same, as the driver looks at it: without a lock.
+    doomed_unlocked: AtomicBool,
     /// `v_rdev`; none once it is dead.
     rdev: Mutex<Option<Hold<Cdev>>>,
-    /// Open files and others who use it.
-    users: AtomicUsize,
+    /// Open files and others who use it; changes with devfs' lock.
+    users: HiddenUsize,
 }
 
 impl Kind for Vnode {
-    fn live() -> &'static AtomicUsize {
-        static LIVE: AtomicUsize = AtomicUsize::new(0);
+    fn live() -> &'static HiddenUsize {
+        static LIVE: HiddenUsize = HiddenUsize::new(0);
         &LIVE
     }
 }
@@ -115,7 +120,7 @@ impl Vnode {
     }
 
     fn rdev(&self) -> Option<Hold<Cdev>> {
-        guard(&self.rdev).clone()
+        guard_seen(&self.rdev).clone()
     }
 
     /// VOP_CLOSE, with the vnode lock, which is dropped meanwhile.
@@ -132,10 +137,14 @@ impl Vnode {
 
     /// vgone(9), with the vnode lock.
     fn gone(&self) {
-        if self.doomed.swap(true, Ordering::SeqCst) {
-            return;
+        {
+            let _devfs = guard_seen(&DEVFS);
+            if self.doomed.swap(true, Ordering::SeqCst) {
+                return;
+            }
         }
-        if self.users.load(Ordering::SeqCst) != 0 {
+        self.doomed_unlocked.store(true, Ordering::Relaxed);
+        if users(self) != 0 {
             self.close();
         }
         self.reclaim();
@@ -143,9 +152,9 @@ impl Vnode {
 
     /// From here on its operations are those of a dead vnode.
     fn reclaim(&self) {
-        let rdev = guard(&self.rdev).take();
+        let rdev = guard_seen(&self.rdev).take();
         let entry = {
-            let mut devfs = guard(&DEVFS);
+            let mut devfs = guard_seen(&DEVFS);
             let key = (self.mount, self.unit);
             let ours = devfs.vnodes.get(&key).is_some_and(|v| std::ptr::eq(&raw const **v, self));
             if ours { devfs.vnodes.remove(&key) } else { None }
@@ -154,12 +163,20 @@ impl Vnode {
     }
 }
 
+/// How many use it now.
+fn users(vnode: &Vnode) -> usize {
+    let _devfs = guard_seen(&DEVFS);
+    vnode.users.load(Ordering::SeqCst)
+}
+
 /// A reference by a file, or by a system call under way.
 struct Use(Hold<Vnode>);
 
 impl Use {
     fn new(vnode: Hold<Vnode>) -> Use {
+        let devfs = guard_seen(&DEVFS);
         vnode.users.fetch_add(1, Ordering::SeqCst);
+        drop(devfs);
         Use(vnode)
     }
 
@@ -174,6 +191,7 @@ impl Use {
 
 impl Drop for Use {
     fn drop(&mut self) {
+        let _devfs = guard_seen(&DEVFS);
         self.0.users.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -184,11 +202,14 @@ struct Devfs {
     vnodes: BTreeMap<(u32, c_int), Hold<Vnode>>,
 }
 
-static DEVFS: Mutex<Devfs> = Mutex::new(Devfs { nodes: BTreeMap::new(), vnodes: BTreeMap::new() });
+statics! {
+    static DEVFS: Mutex<Devfs> =
+        Mutex::new(Devfs { nodes: BTreeMap::new(), vnodes: BTreeMap::new() });
+}
 
 /// How many nodes there are.
 pub(super) fn nodes() -> usize {
-    guard(&DEVFS).nodes.len()
+    guard_seen(&DEVFS).nodes.len()
 }
 
 /// A mounted devfs.
@@ -209,12 +230,12 @@ impl Mount {
     /// namei(9): the vnode of a node, which is made if need be.
     fn lookup(self, unit: c_int) -> Result<Use, i32> {
         loop {
-            let known = guard(&DEVFS).nodes.get(&unit).cloned();
+            let known = guard_seen(&DEVFS).nodes.get(&unit).cloned();
             let cdev = match known {
                 Some(cdev) => cdev,
                 None => clone(unit)?,
             };
-            let mut devfs = guard(&DEVFS);
+            let mut devfs = guard_seen(&DEVFS);
             let vnode = match devfs.vnodes.get(&(self.0, unit)) {
                 Some(vnode) if vnode.is_doomed() => None,
                 Some(vnode) => Some(vnode.clone()),
@@ -225,9 +246,10 @@ impl Mount {
                         mount: self.0,
                         unit,
                         lock: Lock::new("vnode"),
-                        doomed: AtomicBool::new(false),
+                        doomed: HiddenBool::new(false),
+                        doomed_unlocked: AtomicBool::new(false),
                         rdev: Mutex::new(Some(cdev)),
-                        users: AtomicUsize::new(0),
+                        users: HiddenUsize::new(0),
                     });
                     devfs.vnodes.insert((self.0, unit), vnode.clone());
                     Some(vnode)
@@ -238,7 +260,7 @@ impl Mount {
                 return Ok(Use::new(vnode));
             }
             // Until whoever dooms it is done.
-            std::thread::sleep(Duration::from_micros(50));
+            relax();
         }
     }
 
@@ -265,11 +287,11 @@ impl Mount {
     pub fn revoke(self, unit: i32) -> Result<(), i32> {
         let vnode = self.lookup(unit)?;
         let all = || -> Vec<Hold<Vnode>> {
-            let devfs = guard(&DEVFS);
+            let devfs = guard_seen(&DEVFS);
             devfs.vnodes.values().filter(|vnode| vnode.unit == unit).cloned().collect()
         };
         // sys_revoke: nothing to do if we are the only user.
-        let users: usize = all().iter().map(|vnode| vnode.users.load(Ordering::SeqCst)).sum();
+        let users: usize = all().iter().map(|vnode| users(vnode)).sum();
         if users > 1 {
             with_file(current_file(), || vnode.locked(Vnode::gone));
             for other in all() {
@@ -282,7 +304,7 @@ impl Mount {
     /// umount(2) by force.
     pub fn unmount(self) {
         let all: Vec<Hold<Vnode>> = {
-            let devfs = guard(&DEVFS);
+            let devfs = guard_seen(&DEVFS);
             devfs.vnodes.values().filter(|vnode| vnode.mount == self.0).cloned().collect()
         };
         for vnode in all {
@@ -333,12 +355,12 @@ unsafe fn borrow(raw: *mut cdev) -> Hold<Cdev> {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_kpi_node_create(unit: c_int, out: *mut *mut cdev) -> c_int {
     thread::may_sleep("make_dev_s(9)");
-    let mut devfs = guard(&DEVFS);
+    let mut devfs = guard_seen(&DEVFS);
     assert!(!devfs.nodes.contains_key(&unit), "node {unit} is made twice");
     let node = Hold::new(Cdev {
         unit,
-        drv1: AtomicPtr::default(),
-        state: Mutex::default(),
+        drv1: AtomicPtr::new(std::ptr::null_mut()),
+        state: Mutex::new(CdevState::default()),
         left: Condvar::new(),
     });
     devfs.nodes.insert(unit, node.clone());
@@ -352,16 +374,16 @@ unsafe extern "C" fn bpfrs_kpi_node_destroy(raw: *mut cdev) {
     thread::may_sleep("destroy_dev(9)");
     // SAFETY: the driver has a reference.
     let cdev = unsafe { borrow(raw) };
-    let node = guard(&DEVFS).nodes.remove(&cdev.unit);
+    let node = guard_seen(&DEVFS).nodes.remove(&cdev.unit);
     assert!(node.is_some_and(|node| node.same(&cdev)), "a node is destroyed twice");
 
-    let mut state = guard(&cdev.state);
+    let mut state = guard_seen(&cdev.state);
     state.gone = true;
     while state.threads != 0 {
         drop(state);
         // SAFETY: the cdev is kept here. devfs' mutex is held in the kernel.
         thread::without_sleeping(thread::PURGE, || unsafe { sys::bpfrs_rs_purge(raw) });
-        state = guard(&cdev.state);
+        state = guard_seen(&cdev.state);
         if state.threads != 0 {
             // Longer here than hz / 10 there would only be slow.
             let wait = Duration::from_millis(20);
@@ -380,7 +402,7 @@ unsafe extern "C" fn bpfrs_kpi_node_destroy(raw: *mut cdev) {
     // The next lookup finds no dirent and takes the vnodes away: without
     // d_close, because there is no devsw any more.
     let vnodes: Vec<Hold<Vnode>> = {
-        let devfs = guard(&DEVFS);
+        let devfs = guard_seen(&DEVFS);
         devfs.vnodes.values().filter(|vnode| vnode.unit == cdev.unit).cloned().collect()
     };
     for vnode in vnodes {
@@ -394,7 +416,7 @@ unsafe extern "C" fn bpfrs_kpi_node_destroy(raw: *mut cdev) {
 unsafe extern "C" fn bpfrs_kpi_cdev_drv1(raw: *mut cdev) -> *mut *mut c_void {
     // SAFETY: the driver's cdev. The address outlives this reference, because
     // the driver has one.
-    unsafe { borrow(raw) }.drv1.as_ptr()
+    (&raw const unsafe { borrow(raw) }.drv1).cast_mut().cast()
 }
 
 #[unsafe(no_mangle)]
@@ -438,7 +460,7 @@ extern "C" fn bpfrs_kpi_vnode_hold() -> *mut vnode {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_kpi_vnode_doomed(raw: *mut vnode) -> c_int {
     // SAFETY: the driver holds the vnode.
-    unsafe { Hold::<Vnode>::borrow(raw) }.is_doomed().into()
+    unsafe { Hold::<Vnode>::borrow(raw) }.doomed_unlocked.load(Ordering::Relaxed).into()
 }
 
 #[unsafe(no_mangle)]

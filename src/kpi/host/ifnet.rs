@@ -2,18 +2,19 @@
 //! Interfaces: they come, carry packets past a tap, and go.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::Mutex as Hidden;
+use std::sync::atomic::{AtomicBool as HiddenBool, AtomicI32, AtomicUsize, Ordering};
 
 use bpfrs_sys::{self as sys, BPFRS_IFNAMSIZ, bpfrs_const, ifnet};
 
 use super::mbuf::Chain;
 use super::object::{Hold, Kind};
-use super::{epoch, guard, module, thread};
+use super::{epoch, guard, guard_seen, module, thread};
 use crate::kpi::epoch::pin;
+use crate::kpi::primitive::{AtomicBool, Mutex, statics};
 
 pub(super) struct Ifnet {
-    name: Mutex<String>,
+    name: Hidden<String>,
     /// Only a loopback interface has a tap.
     loopback: bool,
     promisc: AtomicI32,
@@ -22,7 +23,7 @@ pub(super) struct Ifnet {
     /// `if_output` is ours, or what is on top of it leads there.
     tapped: AtomicBool,
     /// Somebody put a function on top.
-    covered: AtomicBool,
+    covered: HiddenBool,
 }
 
 impl Kind for Ifnet {
@@ -32,25 +33,25 @@ impl Kind for Ifnet {
     }
 }
 
-/// Those that can be found by name. `lo0` is there from the start.
-static IFNETS: Mutex<Vec<Hold<Ifnet>>> = Mutex::new(Vec::new());
+statics! {
+    /// Those that can be found by name. `lo0` is there from the start.
+    static IFNETS: Mutex<Option<Vec<Hold<Ifnet>>>> = Mutex::new(None);
+}
 
 fn registry<R>(use_it: impl FnOnce(&mut Vec<Hold<Ifnet>>) -> R) -> R {
-    static LO0: std::sync::Once = std::sync::Once::new();
-    let mut ifnets = guard(&IFNETS);
-    LO0.call_once(|| ifnets.push(Hold::new(Ifnet::new("lo0", true))));
-    use_it(&mut ifnets)
+    let mut ifnets = guard_seen(&IFNETS);
+    use_it(ifnets.get_or_insert_with(|| vec![Hold::new(Ifnet::new("lo0", true))]))
 }
 
 impl Ifnet {
     fn new(name: &str, loopback: bool) -> Self {
         Ifnet {
-            name: Mutex::new(name.to_owned()),
+            name: Hidden::new(name.to_owned()),
             loopback,
             promisc: AtomicI32::new(0),
             promisc_error: AtomicI32::new(0),
             tapped: AtomicBool::new(false),
-            covered: AtomicBool::new(false),
+            covered: HiddenBool::new(false),
         }
     }
 }

@@ -1,45 +1,56 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! A lock with an owner, taken and released by two separate calls.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::guard;
+use super::guard_seen;
 use super::thread::Thread;
+use crate::kpi::primitive::{Condvar, Mutex, const_fn};
 
 pub(super) struct Lock {
     name: &'static str,
-    /// Id of the owner; 0 without one.
-    owner: Mutex<u64>,
+    held: Mutex<bool>,
     released: Condvar,
+    /// Id of the owner; 0 without one. For the checks only.
+    owner: AtomicU64,
 }
 
 impl Lock {
-    pub(super) const fn new(name: &'static str) -> Self {
-        Lock { name, owner: Mutex::new(0), released: Condvar::new() }
+    const_fn! {
+        pub(super) fn new(name: &'static str) -> Self {
+            Lock {
+                name,
+                held: Mutex::new(false),
+                released: Condvar::new(),
+                owner: AtomicU64::new(0),
+            }
+        }
     }
 
     pub(super) fn acquire(&self) {
         let me = Thread::current().id();
-        let mut owner = guard(&self.owner);
-        assert!(*owner != me, "recursion on the {} lock", self.name);
-        while *owner != 0 {
-            owner = self.released.wait(owner).expect("a live lock");
+        assert!(self.owner.load(Ordering::Relaxed) != me, "recursion on the {} lock", self.name);
+        let mut held = guard_seen(&self.held);
+        while *held {
+            held = self.released.wait(held).expect("a live lock");
         }
-        *owner = me;
+        *held = true;
+        self.owner.store(me, Ordering::Relaxed);
     }
 
     pub(super) fn release(&self) {
         self.assert_owned("unlock");
-        *guard(&self.owner) = 0;
+        self.owner.store(0, Ordering::Relaxed);
+        *guard_seen(&self.held) = false;
         self.released.notify_one();
     }
 
     pub(super) fn assert_owned(&self, what: &str) {
-        let (owner, me) = (*guard(&self.owner), Thread::current().id());
+        let (owner, me) = (self.owner.load(Ordering::Relaxed), Thread::current().id());
         assert!(owner == me, "{what} without the {} lock: owner {owner}, caller {me}", self.name);
     }
 
     pub(super) fn is_free(&self) -> bool {
-        *guard(&self.owner) == 0
+        self.owner.load(Ordering::Relaxed) == 0
     }
 }

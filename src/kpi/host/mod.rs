@@ -16,11 +16,11 @@
 //! | `thread` | struct thread: what it holds, how it is woken |
 //! | `object` | counted kernel objects: cdevs, vnodes, interfaces |
 //! | `memory` | malloc(9) |
-//! | `epoch` | epoch(9) |
+//! | `epoch` | epoch(9); `epoch_checked` under a model checker |
 //! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
 //! | `ifnet`, `mbuf` | interfaces and packets |
-//! | `user`, `time`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
+//! | `user`, `time`, `clock`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
 //! | `module` | kldload(2), kldunload(2) |
 #![expect(
     clippy::expect_used,
@@ -30,8 +30,10 @@
     reason = "host body: a broken rule must stop the test"
 )]
 
+mod clock;
 mod control;
 mod devfs;
+#[cfg_attr(any(bpfrs_loom, bpfrs_shuttle), path = "epoch_checked.rs")]
 mod epoch;
 mod hook;
 mod ifnet;
@@ -49,6 +51,10 @@ mod user;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::kpi::primitive;
+
+#[cfg(any(bpfrs_loom, bpfrs_shuttle))]
+pub use clock::pass_time;
 pub use devfs::{File, Mount, revoke, revoke_inside};
 pub use epoch::{EpochHold, pending as epoch_pending, settle};
 pub use hook::{Hook, set_hook};
@@ -75,9 +81,15 @@ pub mod errno {
     pub const ENOTTY: i32 = 25;
 }
 
-/// Locks a std mutex. One that a panic left behind is as good as any: the
-/// process is about to end.
+/// Locks a mutex of the host body's own books, which no model checker sees:
+/// nothing that one sees is done while it is locked. One that a panic left
+/// behind is as good as any: the process is about to end.
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks a mutex that a model checker sees, because the kernel has one there.
+fn guard_seen<T>(mutex: &primitive::Mutex<T>) -> primitive::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! The module's life in the linker, as `sys/module.c` has it.
 
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
 
 use bpfrs_sys::{self as sys, bpfrs_const};
 
@@ -11,12 +11,15 @@ use super::ifnet::{self, Ifnet};
 use super::monitor::Monitor;
 use super::object::Kind;
 use super::{epoch, memory};
+use crate::kpi::primitive::{RwLock, statics};
 use crate::kpi::{errno::Errno, stats};
 
-/// The dev_clone handler is registered.
-static CLONING: RwLock<bool> = RwLock::new(false);
-/// The module's text is there.
-static LOADED: RwLock<bool> = RwLock::new(false);
+statics! {
+    /// The dev_clone handler is registered.
+    static CLONING: RwLock<bool> = RwLock::new(false);
+    /// The module's text is there.
+    static LOADED: RwLock<bool> = RwLock::new(false);
+}
 
 fn set(what: &RwLock<bool>, value: bool) {
     *what.write().unwrap_or_else(PoisonError::into_inner) = value;
@@ -38,7 +41,7 @@ pub(super) fn while_loaded<R>(body: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// kldload(2). The driver's statics are those of the process: it can be loaded
-/// once.
+/// once at a time.
 ///
 /// # Errors
 /// What the driver says.

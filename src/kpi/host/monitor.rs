@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bpfrs_sys::{
     BPFRS_TIMER_IDLE, BPFRS_TIMER_TIMED_OUT, BPFRS_TIMER_WAITING, bpfrs_const, bpfrs_monitor,
 };
 
+use super::clock::Deadline;
 use super::errno::ESRCH;
 use super::lock::Lock;
 use super::object::{Hold, Kind};
 use super::thread::{self, Channel, End, Thread};
 use super::{guard, time};
+use crate::kpi::primitive::relax;
 
 /// What the driver has the address of. The wheel keeps the rest longer.
 pub(super) struct Monitor(Arc<Inner>);
@@ -98,7 +100,7 @@ impl Inner {
             assert!(!state.drained, "msleep(9) on a monitor that was drained");
             state.sleepers.push(me.clone());
         }
-        let deadline = (ticks > 0).then(|| Instant::now() + time::duration(ticks));
+        let deadline = (ticks > 0).then(|| Deadline::after(time::duration(ticks)));
         self.unlock();
         let end = me.wait(Channel::Sleep, deadline);
         self.lock();
@@ -150,7 +152,7 @@ impl Inner {
                 return;
             }
             drop(wheel);
-            std::thread::yield_now();
+            relax();
         }
     }
 }
@@ -164,36 +166,24 @@ pub fn signals() -> Vec<(c_int, c_int)> {
 }
 
 /// Callouts by time: the monitor, and the generation of the start.
-type Wheel = BTreeMap<(Instant, u64), (Arc<Inner>, u64)>;
+type Wheel = BTreeMap<(Deadline, u64), (Arc<Inner>, u64)>;
 static WHEEL: Mutex<Wheel> = Mutex::new(BTreeMap::new());
-static TURNED: Condvar = Condvar::new();
 /// Address of the monitor whose callout runs; 0 for none.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// The softclock(9) thread.
-fn softclock() {
-    let mut wheel = guard(&WHEEL);
+/// Runs the callouts that are due.
+pub(super) fn turn() {
     loop {
-        let now = Instant::now();
-        let next = wheel.keys().next().copied();
-        wheel = match next {
-            Some(at) if at.0 <= now => {
-                let due = wheel.remove(&at);
-                let address = due.as_ref().map_or(0, |(monitor, _)| monitor.address());
-                RUNNING.store(address, Ordering::SeqCst);
-                drop(wheel);
-                if let Some((monitor, generation)) = due {
-                    thread::without_sleeping("a callout", || expire(&monitor, generation));
-                }
-                let wheel = guard(&WHEEL);
-                RUNNING.store(0, Ordering::SeqCst);
-                wheel
-            }
-            Some((at, _)) => {
-                TURNED.wait_timeout(wheel, at.saturating_duration_since(now)).expect("live").0
-            }
-            None => TURNED.wait(wheel).expect("live"),
+        let mut wheel = guard(&WHEEL);
+        let Some(due) = wheel.first_entry().filter(|entry| entry.key().0.has_passed()) else {
+            return;
         };
+        let (monitor, generation) = due.remove();
+        RUNNING.store(monitor.address(), Ordering::SeqCst);
+        drop(wheel);
+        thread::without_sleeping("a callout", || expire(&monitor, generation));
+        let _wheel = guard(&WHEEL);
+        RUNNING.store(0, Ordering::SeqCst);
     }
 }
 
@@ -214,14 +204,45 @@ fn expire(monitor: &Inner, generation: u64) {
 }
 
 fn start_callout(monitor: Arc<Inner>, generation: u64, after: Duration) {
-    static SOFTCLOCK: Once = Once::new();
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    SOFTCLOCK.call_once(|| {
-        std::thread::spawn(softclock);
-    });
     let number = COUNT.fetch_add(1, Ordering::Relaxed) as u64;
-    guard(&WHEEL).insert((Instant::now() + after, number), (monitor, generation));
-    TURNED.notify_one();
+    guard(&WHEEL).insert((Deadline::after(after), number), (monitor, generation));
+    softclock::start();
+}
+
+/// The softclock(9) thread.
+#[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
+mod softclock {
+    use std::sync::{Condvar, Once};
+
+    use super::super::{clock, guard};
+    use super::{WHEEL, turn};
+
+    static CHANGED: Condvar = Condvar::new();
+
+    /// A callout was started.
+    pub(super) fn start() {
+        static THREAD: Once = Once::new();
+        THREAD.call_once(|| {
+            std::thread::spawn(run);
+        });
+        CHANGED.notify_one();
+    }
+
+    fn run() {
+        loop {
+            turn();
+            let wheel = guard(&WHEEL);
+            let next = wheel.keys().next().map(|(at, _)| *at);
+            drop(clock::wait(&CHANGED, wheel, next));
+        }
+    }
+}
+
+/// Time passes when a test says so.
+#[cfg(any(bpfrs_loom, bpfrs_shuttle))]
+mod softclock {
+    pub(super) fn start() {}
 }
 
 /// # Safety

@@ -4,11 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex as Hidden, Weak};
 
+use super::clock::{self, Deadline};
 use super::devfs::OpenFile;
-use super::guard;
+use super::{guard, guard_seen};
+use crate::kpi::primitive::{Condvar, Mutex, thread_local};
 
 /// A thread that has called the kernel: sleepers and signals are told by it.
 #[derive(Clone)]
@@ -17,6 +18,7 @@ pub struct Thread(Arc<Inner>);
 struct Inner {
     id: u64,
     /// The epoch that its section began in; 0 outside.
+    #[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
     epoch: AtomicU64,
     wait: Mutex<Wait>,
     changed: Condvar,
@@ -54,16 +56,15 @@ impl Thread {
         LOCAL.with(|local| local.thread.clone())
     }
 
-    /// Sends a signal: ends a sleep, now or the next one, with
-    /// EINTR.
+    /// Sends a signal: ends a sleep, now or the next one, with EINTR.
     pub fn signal(&self) {
-        guard(&self.0.wait).signalled = true;
+        guard_seen(&self.0.wait).signalled = true;
         self.0.changed.notify_all();
     }
 
     /// Whether it sleeps, or waits in poll(2).
     pub fn is_asleep(&self) -> bool {
-        let wait = guard(&self.0.wait);
+        let wait = guard_seen(&self.0.wait);
         wait.asleep && !wait.woken && !wait.selected
     }
 
@@ -71,23 +72,24 @@ impl Thread {
         self.0.id
     }
 
+    #[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
     pub(super) fn epoch(&self) -> &AtomicU64 {
         &self.0.epoch
     }
 
     /// From here on a wake-up counts.
     pub(super) fn arm(&self, channel: Channel) {
-        *guard(&self.0.wait).flag(channel) = false;
+        *guard_seen(&self.0.wait).flag(channel) = false;
     }
 
     pub(super) fn wake(&self, channel: Channel) {
-        *guard(&self.0.wait).flag(channel) = true;
+        *guard_seen(&self.0.wait).flag(channel) = true;
         self.0.changed.notify_all();
     }
 
     /// Waits for a wake-up since `arm`, for a signal or for the time.
-    pub(super) fn wait(&self, channel: Channel, deadline: Option<Instant>) -> End {
-        let mut wait = guard(&self.0.wait);
+    pub(super) fn wait(&self, channel: Channel, deadline: Option<Deadline>) -> End {
+        let mut wait = guard_seen(&self.0.wait);
         wait.asleep = true;
         let end = loop {
             if *wait.flag(channel) {
@@ -97,15 +99,20 @@ impl Thread {
                 wait.signalled = false;
                 break End::Signalled;
             }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            wait = match left {
-                Some(left) if left.is_zero() => break End::TimedOut,
-                Some(left) => self.0.changed.wait_timeout(wait, left).expect("a live thread").0,
-                None => self.0.changed.wait(wait).expect("a live thread"),
-            };
+            if deadline.is_some_and(Deadline::has_passed) {
+                break End::TimedOut;
+            }
+            wait = clock::wait(&self.0.changed, wait, deadline);
         };
         wait.asleep = false;
         end
+    }
+
+    /// Time has passed: a sleeper with a deadline looks at it.
+    #[cfg(any(bpfrs_loom, bpfrs_shuttle))]
+    pub(super) fn look_at_the_clock(&self) {
+        drop(guard_seen(&self.0.wait));
+        self.0.changed.notify_all();
     }
 }
 
@@ -138,15 +145,16 @@ struct Local {
 }
 
 /// All threads, for the grace periods.
-static THREADS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+static THREADS: Hidden<Vec<Weak<Inner>>> = Hidden::new(Vec::new());
 
 thread_local! {
     static LOCAL: Local = {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let inner = Arc::new(Inner {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            #[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
             epoch: AtomicU64::new(0),
-            wait: Mutex::default(),
+            wait: Mutex::new(Wait::default()),
             changed: Condvar::new(),
         });
         let mut threads = guard(&THREADS);
@@ -197,6 +205,14 @@ pub(super) fn without_sleeping<R>(context: &'static str, body: impl FnOnce() -> 
     let result = body();
     LOCAL.with(|local| local.context.set(before));
     result
+}
+
+/// Whether an epoch callback could interrupt here without a lock in its way.
+#[cfg(any(bpfrs_loom, bpfrs_shuttle))]
+pub(super) fn may_run_callbacks() -> bool {
+    monitors(|held| held.is_empty())
+        && sections(|trackers| trackers.is_empty())
+        && LOCAL.with(|local| local.context.get().is_none())
 }
 
 /// What WITNESS checks before taking devfs' own mutex.

@@ -4,16 +4,17 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bpfrs_sys::{self as sys, bpfrs_const, bpfrs_ioc};
 
-use super::super::errno::{EIO, ENOENT, ENOTTY};
-use super::super::guard;
+use super::super::clock::Deadline;
+use super::super::errno::{EIO, ENOTTY};
 use super::super::object::Hold;
 use super::super::thread::{Channel, End, Thread, with_file};
 use super::super::user::Uio;
-use super::{Inside, Private, Use, Vnode};
+use super::super::{guard, guard_seen};
+use super::{Inside, Private, Use, Vnode, borrow};
 use crate::kpi::abi::Plain;
 
 /// An open file: what `struct file` and devfs know of it.
@@ -33,15 +34,16 @@ impl OpenFile {
         &self.vnode.0
     }
 
-    /// devfs_set_cdevpriv(9).
+    /// devfs_set_cdevpriv(9), in `d_open`. The vnode may be dead already.
     pub(super) fn set_private(&self, value: *mut c_void) -> c_int {
-        let Some(cdev) = self.vnode.0.rdev() else { return ENOENT };
+        // SAFETY: open_at keeps the cdev during d_open.
+        let cdev = unsafe { borrow(std::ptr::with_exposed_provenance_mut(self.data)) };
         let new = Arc::new(Private(Mutex::new(Some(value.expose_provenance()))));
         let mut private = guard(&self.private);
         if private.is_some() {
             return bpfrs_const::BPFRS_EBUSY;
         }
-        guard(&cdev.state).privates.push(Arc::clone(&new));
+        guard_seen(&cdev.state).privates.push(Arc::clone(&new));
         *private = Some(new);
         0
     }
@@ -61,7 +63,7 @@ impl OpenFile {
         let private = guard(&self.private).take();
         if let Some(private) = private {
             if let Some(cdev) = self.vnode.0.rdev() {
-                guard(&cdev.state).privates.retain(|other| !Arc::ptr_eq(other, &private));
+                guard_seen(&cdev.state).privates.retain(|other| !Arc::ptr_eq(other, &private));
             }
             private.destroy();
         }
@@ -112,7 +114,7 @@ impl File {
     pub(super) fn open_at(vnode: Use) -> Result<File, i32> {
         let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
         let file = File(Arc::new(OpenFile {
-            data: cdev.raw::<sys::cdev>().addr(),
+            data: cdev.raw::<sys::cdev>().expose_provenance(),
             vnode,
             private: Mutex::new(None),
             non_block: AtomicBool::new(false),
@@ -170,7 +172,7 @@ impl File {
     /// # Errors
     /// EINTR.
     pub fn poll(&self, events: i32, timeout: Option<Duration>) -> Result<i32, i32> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.map(Deadline::after);
         let me = Thread::current();
         loop {
             me.arm(Channel::Select);
@@ -236,6 +238,11 @@ impl File {
             sys::bpfrs_rs_ioctl(inside.0.raw(), command, data)
         });
         if error == 0 { Ok(()) } else { Err(error) }
+    }
+
+    /// Whether its vnode was revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.0.vnode.0.is_doomed()
     }
 
     /// close(2), and the destruction of the file if this was the last.
