@@ -6,7 +6,7 @@
 
 .POSIX:
 .PHONY: help setup kmod legacy check-ko bindings check-bindings lint test \
-	vm-test vm-race load unload install clean
+	loom shuttle vm-test vm-race load unload install clean
 
 help:
 	@echo "make setup           install what is needed (Debian, root), or name it"
@@ -15,6 +15,7 @@ help:
 	@echo "make test            everything that needs no guest, then vm-test if one is there"
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
+	@echo "make loom, shuttle   the driver under a model checker: see docs/proof.md"
 	@echo "make lint            clippy, rustfmt, rustdoc, shellcheck"
 	@echo "make bindings        generate sys/src/bindings.rs again"
 	@echo "make check-bindings  fail if that would change it"
@@ -49,6 +50,12 @@ lint:
 
 test:
 	@sys/build/test.sh
+
+loom:
+	@sys/build/loom.sh
+
+shuttle:
+	@sys/build/shuttle.sh
 
 vm-test:
 	@sys/build/vm.sh test

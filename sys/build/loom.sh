@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# loom.sh [FILTER...]: the driver under loom: every order of its threads' steps
+# within a bound on preemptions (BPFRS_LOOM_BOUND, 2), weak memory included.
+
+# shellcheck source=sys/build/common.sh
+. "$(dirname "$0")/common.sh"
+
+"$root/sys/build/setup.sh" --quiet cargo cc
+cd "$root"
+CARGO_TARGET_DIR=$target_dir/loom
+RUSTFLAGS="${RUSTFLAGS:-} --cfg bpfrs_loom"
+export CARGO_TARGET_DIR RUSTFLAGS
+exec cargo test --quiet --package bpfrs --profile model --test loom -- --nocapture "$@"

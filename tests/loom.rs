@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The driver under loom: every order of what its threads do, within a bound
+//! on preemptions, under the memory model of C11. See docs/proof.md.
+#![cfg(bpfrs_loom)]
+
+mod scenarios;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bpfrs::kpi::epoch::{Ref, Slot, pin};
+use loom::thread::spawn;
+use scenarios::*;
+
+/// How many preemptions an execution may have; a wait is none.
+fn bound(default: usize) -> usize {
+    std::env::var("BPFRS_LOOM_BOUND").map_or(default, |bound| bound.parse().expect("a number"))
+}
+
+fn explore(name: &str, bound: Option<usize>, execution: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = bound;
+    model.max_branches = 100_000;
+    let executions = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&executions);
+    let start = Instant::now();
+    model.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        execution();
+    });
+    let bound = bound.map_or_else(|| "none".to_owned(), |bound| bound.to_string());
+    println!(
+        "loom {name}: {} executions, preemption bound {bound}, {:.1} s",
+        executions.load(Ordering::Relaxed),
+        start.elapsed().as_secs_f64()
+    );
+}
+
+/// One test for each scenario.
+macro_rules! explored {
+    ($($name:ident)*) => { $(
+        mod $name {
+            #[test]
+            fn explored() {
+                let bound = Some(super::bound(2));
+                super::explore(stringify!($name), bound, || super::world(super::$name));
+            }
+        }
+    )* };
+}
+
+explored! {
+    revoke_a_reader
+    revoke_two_readers
+    two_revokes_of_a_reader
+    revoke_a_close
+    revoke_an_open
+    reopen_after_a_revoke
+    two_opens
+    a_packet_a_reader_a_revoke
+    a_packet_and_a_close
+    a_packet_and_a_new_filter
+    revoke_a_poller
+    a_packet_wakes_a_reader
+    departure_and_a_revoke
+    attach_and_a_revoke
+}
+
+/// A value that says whether it was dropped.
+struct Canary(u64);
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// I1: what is read inside a section stays, complete, until it ends.
+#[test]
+fn load_against_withdraw() {
+    explore("load_against_withdraw", None, || {
+        let slot = Arc::new(Slot::new());
+        let publisher = {
+            let slot = Arc::clone(&slot);
+            spawn(move || {
+                let value = Ref::new(Canary(7));
+                slot.publish(value.clone()).ok().unwrap();
+                drop(slot.withdraw(&value));
+            })
+        };
+        pin(|guard| {
+            if let Some(canary) = slot.load(guard) {
+                assert_eq!(canary.0, 7);
+            }
+        });
+        publisher.join().unwrap();
+        bpfrs::kpi::host::settle();
+    });
+}
+
+/// I1: what is counted stays; a count of zero never rises.
+#[test]
+fn get_against_withdraw() {
+    explore("get_against_withdraw", None, || {
+        let slot = Arc::new(Slot::new());
+        slot.publish(Ref::new(Canary(7))).ok().unwrap();
+        let taker = {
+            let slot = Arc::clone(&slot);
+            spawn(move || {
+                if let Some(canary) = slot.get() {
+                    assert_eq!(canary.0, 7);
+                }
+            })
+        };
+        drop(slot.swap(None));
+        taker.join().unwrap();
+        bpfrs::kpi::host::settle();
+    });
+}
+
+/// I1: two swap, one reads: each object goes once, and never too early.
+#[test]
+fn load_against_two_swaps() {
+    explore("load_against_two_swaps", Some(bound(3)), || {
+        let slot = Arc::new(Slot::new());
+        slot.publish(Ref::new(Canary(1))).ok().unwrap();
+        let swappers = [2, 3].map(|value| {
+            let slot = Arc::clone(&slot);
+            spawn(move || drop(slot.swap(Some(Ref::new(Canary(value))))))
+        });
+        pin(|guard| {
+            let seen = slot.load(guard).map(|canary| canary.0);
+            assert!(matches!(seen, Some(1..=3)), "{seen:?}");
+        });
+        for swapper in swappers {
+            swapper.join().unwrap();
+        }
+        drop(slot);
+        bpfrs::kpi::host::settle();
+        assert_eq!(bpfrs::kpi::host::census().allocations, 0);
+    });
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Small worlds in which the unchanged driver runs under a model checker. Each
+//! cites the invariants of docs/design.md that it is about, and fails if one
+//! is broken; the host body adds its own checks to every step.
+#![allow(dead_code, clippy::allow_attributes, reason = "each checker takes those it can finish")]
+
+use bpfrs::kpi::host::{self, File, errno::EIO};
+use bpfrs::kpi::stats;
+use bpfrs_sys::bpfrs_const::{
+    BPFRS_EBUSY as EBUSY, BPFRS_EINTR as EINTR, BPFRS_ENXIO as ENXIO, BPFRS_POLLIN,
+};
+use bpfrs_sys::bpfrs_ioc::*;
+#[cfg(bpfrs_loom)]
+use loom::thread::{JoinHandle, spawn};
+#[cfg(bpfrs_shuttle)]
+use shuttle::thread::{JoinHandle, spawn};
+
+use crate::support::{Record, attach, get, keep, listen, records, setf};
+
+/// Loads the module, runs a scenario, unloads it: nothing may be left.
+pub(crate) fn world(scenario: impl FnOnce()) {
+    let before = [
+        stats::OPENS,
+        stats::CLOSES_ZERO,
+        stats::CLOSES_ONE,
+        stats::CLOSES_TWO,
+        stats::CLOSES_MORE,
+    ]
+    .map(stats::read);
+    host::load().expect("the module loads");
+    scenario();
+    if host::is_loaded() {
+        assert_eq!(stats::read(stats::LIVE), 0, "an open is left");
+        host::unload(false).expect("the module unloads");
+    }
+    let left = host::census();
+    assert_eq!(
+        (left.allocations, left.monitors, left.cdevs, left.vnodes, left.taps),
+        (0, 0, 0, 0, 0),
+        "{left:?}"
+    );
+    assert_eq!(stats::read(stats::DESCRIPTORS), 0);
+    let opens = stats::read(stats::OPENS) - before[0];
+    let ended: u64 = [stats::CLOSES_ZERO, stats::CLOSES_ONE, stats::CLOSES_TWO, stats::CLOSES_MORE]
+        .map(stats::read)
+        .iter()
+        .sum();
+    assert_eq!(ended - before[1..].iter().sum::<u64>(), opens, "every open ends once (I3)");
+}
+
+pub(crate) fn reader(file: &File) -> JoinHandle<Result<Vec<Record>, i32>> {
+    let file = file.clone();
+    spawn(move || {
+        let mut buffer = [0; 128];
+        file.read(&mut buffer, false).map(|len| records(&buffer[..len]))
+    })
+}
+
+fn revoker(unit: i32) -> JoinHandle<()> {
+    spawn(move || host::revoke(unit).expect("a node"))
+}
+
+pub(crate) fn sender(byte: u8) -> JoinHandle<()> {
+    spawn(move || host::inject("lo0", 2, &[&[byte; 8]]))
+}
+
+/// What a reader may say that a revocation found inside, or on its way in.
+#[track_caller]
+fn ended(result: &Result<Vec<Record>, i32>) {
+    assert!(matches!(result, Err(ENXIO | EIO)), "{result:?}");
+}
+
+/// I3, I4: a reader, asleep or about to be, returns.
+pub(crate) fn revoke_a_reader() {
+    let file = listen(128);
+    let (reader, revoker) = (reader(&file), revoker(0));
+    revoker.join().unwrap();
+    ended(&reader.join().unwrap());
+    assert_eq!(stats::read(stats::LIVE), 0);
+    file.close();
+}
+
+/// I4: both of two readers return.
+pub(crate) fn revoke_two_readers() {
+    let file = listen(128);
+    let readers = [reader(&file), reader(&file)];
+    host::revoke(0).unwrap();
+    for reader in readers {
+        ended(&reader.join().unwrap());
+    }
+    file.close();
+}
+
+/// I3: one open, two ends of it at once.
+pub(crate) fn two_revokes_of_a_reader() {
+    let file = listen(128);
+    let reader = reader(&file);
+    let revokers = [revoker(0), revoker(0)];
+    for revoker in revokers {
+        revoker.join().unwrap();
+    }
+    ended(&reader.join().unwrap());
+    file.close();
+}
+
+/// I3: the last close meets a revocation.
+pub(crate) fn revoke_a_close() {
+    let file = listen(128);
+    let revoker = revoker(0);
+    file.close();
+    revoker.join().unwrap();
+    assert_eq!(stats::read(stats::LIVE), 0);
+}
+
+/// I5: an open that a revocation overtakes does not live.
+pub(crate) fn revoke_an_open() {
+    let opener = spawn(|| File::open(0));
+    host::revoke(0).unwrap();
+    match opener.join().unwrap() {
+        Ok(file) => {
+            let lives = u64::from(!file.is_revoked());
+            assert_eq!(stats::read(stats::LIVE), lives, "revoked and alive");
+            if lives == 1 {
+                assert_eq!(get(&file, BPFRS_BIOCGBLEN, 0u32), Ok(4096));
+            }
+        }
+        // ENXIO: devfs found the vnode dead before it called d_open.
+        Err(error) => assert!([EBUSY, ENXIO].contains(&error), "{error}"),
+    }
+}
+
+/// I2, I4: the node is free after a revocation, while the old reader may still
+/// be inside; it never acts on the new open, nor the old file on it.
+pub(crate) fn reopen_after_a_revoke() {
+    let old = listen(128);
+    let reader = reader(&old);
+    host::revoke(0).unwrap();
+    let new = File::open(0).expect("the node is free");
+    ended(&reader.join().unwrap());
+    old.close();
+    assert_eq!(stats::read(stats::LIVE), 1);
+    assert_eq!(get(&new, BPFRS_BIOCGBLEN, 0u32), Ok(4096));
+    new.close();
+}
+
+/// I2: two opens of one node at once: exactly one gets it.
+pub(crate) fn two_opens() {
+    let other = spawn(|| File::open(0));
+    let one = File::open(0);
+    let other = other.join().unwrap();
+    assert!(
+        matches!((&one, &other), (Ok(_), Err(EBUSY)) | (Err(EBUSY), Ok(_))),
+        "{:?} {:?}",
+        one.map(drop),
+        other.map(drop)
+    );
+}
+
+/// I8, I9: a packet, its reader, and the end of the open.
+pub(crate) fn a_packet_a_reader_a_revoke() {
+    let file = listen(128);
+    let (reader, sender) = (reader(&file), sender(7));
+    host::revoke(0).unwrap();
+    sender.join().unwrap();
+    match reader.join().unwrap() {
+        Ok(packets) => assert_eq!(packets[0].data[4..], [7; 8]),
+        error => ended(&error),
+    }
+    file.close();
+}
+
+/// I1: the lists of taps and listeners change under a packet.
+pub(crate) fn a_packet_and_a_close() {
+    let (one, two) = (listen(128), File::open(1).unwrap());
+    attach(&two, "lo0").unwrap();
+    let sender = sender(3);
+    one.close();
+    sender.join().unwrap();
+    assert_eq!(get(&two, BPFRS_FIONREAD, 0i32), Ok(40));
+    two.close();
+}
+
+/// I1, I9: BIOCSETF while a packet is judged: after it, no packet that only
+/// the old filter wanted.
+pub(crate) fn a_packet_and_a_new_filter() {
+    let file = listen(128);
+    let sender = sender(5);
+    setf(&file, BPFRS_BIOCSETF, &mut keep(0)).unwrap();
+    assert_eq!(get(&file, BPFRS_FIONREAD, 0i32), Ok(0));
+    sender.join().unwrap();
+    assert_eq!(get(&file, BPFRS_FIONREAD, 0i32), Ok(0));
+    file.close();
+}
+
+/// I4: poll(2) does not sleep through the end, nor through a packet.
+pub(crate) fn revoke_a_poller() {
+    let file = listen(128);
+    let poller = {
+        let file = file.clone();
+        spawn(move || file.poll(BPFRS_POLLIN, None))
+    };
+    host::revoke(0).unwrap();
+    assert_ne!(poller.join().unwrap(), Ok(0));
+    file.close();
+}
+
+/// I4, I8: no wake-up is lost between a packet and a reader.
+pub(crate) fn a_packet_wakes_a_reader() {
+    let file = listen(128);
+    let (reader, sender) = (reader(&file), sender(9));
+    sender.join().unwrap();
+    assert_eq!(reader.join().unwrap().unwrap()[0].data[4..], [9; 8]);
+    file.close();
+}
+
+/// I8: two readers share one descriptor: each packet goes to one of them, and
+/// the one that waits for the other's copy is woken.
+pub(crate) fn two_readers_two_packets() {
+    let file = listen(128);
+    let readers = [reader(&file), reader(&file)];
+    let senders = [sender(1), sender(2)];
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    // One reader may have got both packets: then the other waits.
+    host::revoke(0).unwrap();
+    let mut seen = Vec::new();
+    for reader in readers {
+        match reader.join().unwrap() {
+            Ok(packets) => seen.extend(packets.iter().map(|packet| packet.data[4])),
+            error => ended(&error),
+        }
+    }
+    seen.sort_unstable();
+    assert!(seen.iter().all(|byte| [1, 2].contains(byte)), "{seen:?}");
+    let all = seen.len();
+    seen.dedup();
+    assert_eq!(seen.len(), all, "a packet was read twice");
+    file.close();
+}
+
+/// A signal ends a reader's sleep, whatever else comes.
+pub(crate) fn a_signal_and_a_revoke() {
+    let file = listen(128);
+    let sleeper = {
+        let file = file.clone();
+        spawn(move || {
+            host::Thread::current().signal();
+            file.read(&mut [0; 128], false)
+        })
+    };
+    host::revoke(0).unwrap();
+    assert!(matches!(sleeper.join().unwrap(), Err(ENXIO | EIO | EINTR)));
+    file.close();
+}
+
+/// I7: unload meets an open: one of the two is refused.
+pub(crate) fn unload_and_open() {
+    let opener = spawn(|| File::open(0));
+    let unloaded = host::unload(false);
+    let opened = opener.join().unwrap();
+    match (unloaded, opened) {
+        (Ok(()), Err(_)) => assert!(!host::is_loaded()),
+        (Err(EBUSY), Ok(file)) => {
+            assert_eq!(get(&file, BPFRS_BIOCGBLEN, 0u32), Ok(4096));
+            file.close();
+        }
+        // The open saw the flag of an unload that saw its count.
+        (Err(EBUSY), Err(_)) => {}
+        (unloaded, opened) => panic!("unload {unloaded:?}, open {:?}", opened.map(drop)),
+    }
+}
+
+/// I7: a forced unload ends a reader and waits until it has left.
+pub(crate) fn forced_unload_of_a_reader() {
+    let file = listen(128);
+    let reader = reader(&file);
+    host::unload(true).expect("forced");
+    ended(&reader.join().unwrap());
+    file.close();
+}
+
+/// An interface goes away under its listener.
+pub(crate) fn departure_and_a_reader() {
+    let lo1 = host::Interface::loopback("lo1");
+    let file = listen(128);
+    attach(&file, "lo1").unwrap();
+    let reader = reader(&file);
+    lo1.depart();
+    assert_eq!(reader.join().unwrap(), Err(ENXIO));
+    assert!(!lo1.is_tapped());
+    file.close();
+}
+
+/// I3: departure and revocation detach the same attachment.
+pub(crate) fn departure_and_a_revoke() {
+    let lo1 = host::Interface::loopback("lo1");
+    let file = listen(128);
+    attach(&file, "lo1").unwrap();
+    file.ioctl0(BPFRS_BIOCPROMISC).unwrap();
+    let revoker = revoker(0);
+    lo1.depart();
+    revoker.join().unwrap();
+    assert_eq!((lo1.promisc(), lo1.is_tapped()), (0, false));
+    file.close();
+}
+
+/// I4: BIOCSETIF meets the end of the open: a dead descriptor never listens.
+pub(crate) fn attach_and_a_revoke() {
+    let file = File::open(0).unwrap();
+    let attacher = {
+        let file = file.clone();
+        spawn(move || attach(&file, "lo0"))
+    };
+    host::revoke(0).unwrap();
+    let _ = attacher.join().unwrap();
+    let lo0 = host::Interface::named("lo0").unwrap();
+    assert!(!lo0.is_tapped(), "a dead descriptor listens");
+    file.close();
+}
