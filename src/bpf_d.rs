@@ -11,6 +11,7 @@ use bpfrs_sys::bpfrs_const::{
 
 use crate::buffer::Buffers;
 use crate::filter::Program;
+use crate::gate;
 use crate::kpi::devfs::{Cdev, CdevRef, Vnode};
 use crate::kpi::epoch::{Guard, Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
@@ -200,18 +201,13 @@ impl BpfD {
     ///
     /// # Errors
     /// EBUSY for an open that was overtaken; ENXIO while the module unloads.
-    pub(crate) fn begin(&self, is_unloading: impl FnOnce() -> bool) -> Result<()> {
+    pub(crate) fn begin(&self) -> Result<()> {
         let mut state = self.monitor.lock();
         let doomed = state.vnode.as_ref().is_some_and(Vnode::is_doomed);
         if doomed || state.alive().is_err() {
             return Err(Errno::EBUSY);
         }
-        // Counted first: an unload sees the count, or this sees the unload (I7).
-        stats::increment(stats::LIVE);
-        if is_unloading() {
-            stats::decrement(stats::LIVE);
-            return Err(Errno::ENXIO);
-        }
+        gate::enter()?;
         state.phase = Phase::Live;
         Ok(())
     }
@@ -240,7 +236,7 @@ impl BpfD {
             };
             state.phase = Phase::Dead { lived };
             if lived {
-                stats::decrement(stats::LIVE);
+                gate::leave();
             }
             state.stop_timer();
             Self::wake(&mut state);

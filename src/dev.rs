@@ -7,38 +7,30 @@
 //! a revocation, which comes without a file, ends what `si_drv1` has if that
 //! open's vnode is the one revoked.
 
-use core::sync::atomic::Ordering;
-
 use crate::bpf_d::BpfD;
 use crate::kpi::devfs::{self, Cdev, CdevRef};
 use crate::kpi::epoch::{self, Ref};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::lock::Control;
-use crate::kpi::primitive::{AtomicBool, statics};
 use crate::kpi::{ifnet, stats};
-use crate::tap;
+use crate::{gate, tap};
 
 const MAXUNITS: usize = bpfrs_sys::BPFRS_MAXUNITS as usize;
 
 /// The nodes made so far.
 static NODES: Control<[Option<CdevRef>; MAXUNITS]> = Control::new([const { None }; MAXUNITS]);
 
-statics! {
-    /// Set while the module is on its way out: no open may begin.
-    static UNLOADING: AtomicBool = AtomicBool::new(false);
-}
-
 /// `MOD_LOAD`: one node to see; the others come when they are asked for.
 pub(crate) fn load() -> Result<()> {
-    // It is set where a process loads the driver again.
-    UNLOADING.store(false, Ordering::SeqCst);
+    // It is shut where a process loads the driver again.
+    gate::reopen();
     with_node(0, |_| ())
 }
 
 /// Lends `/dev/bpfrs<unit>`, which is made if it is not there.
 pub(crate) fn with_node<R>(unit: u32, lend: impl FnOnce(&CdevRef) -> R) -> Result<R> {
     let mut nodes = NODES.lock();
-    if UNLOADING.load(Ordering::SeqCst) {
+    if gate::is_shut() {
         return Err(Errno::ENXIO);
     }
     let place = nodes.get_mut(unit as usize).ok_or(Errno::ENXIO)?;
@@ -72,7 +64,7 @@ fn open_with(cdev: Cdev<'_>, d: &Ref<BpfD>) -> Result<()> {
     cdev.slot().publish(d.clone()).map_err(|_| Errno::EBUSY)?;
     // Published: from here on a revocation finds it. What came before is
     // looked for now (I5).
-    let begun = d.begin(|| UNLOADING.load(Ordering::SeqCst));
+    let begun = d.begin();
     stats::increment(match begun {
         Ok(()) => stats::OPENS,
         Err(Errno::EBUSY) => stats::REVOKED_OPENS,
@@ -134,14 +126,7 @@ pub(crate) fn purge(cdev: Cdev<'_>) {
 /// EBUSY while an open is alive, unless forced, and while a tap cannot be
 /// taken off. The module stays and works.
 pub(crate) fn unload(force: bool) -> Result<()> {
-    UNLOADING.store(true, Ordering::SeqCst);
-    let refuse = || {
-        UNLOADING.store(false, Ordering::SeqCst);
-        Err(Errno::EBUSY)
-    };
-    if !force && stats::read(stats::LIVE) != 0 {
-        return refuse();
-    }
+    gate::shut(force)?;
     // As by revoke(2), for every node: all sleepers leave, no new ones come.
     for unit in 0..MAXUNITS {
         let published = |node: &CdevRef| node.slot().get();
@@ -151,7 +136,8 @@ pub(crate) fn unload(force: bool) -> Result<()> {
         }
     }
     if !tap::all_off() {
-        return refuse();
+        gate::reopen();
+        return Err(Errno::EBUSY);
     }
     for unit in 0..MAXUNITS {
         let node = NODES.lock().get_mut(unit).and_then(Option::take);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `dev` | nodes, opens, and the ways an open ends |
 //! | `bpf_d` | one open: its life, read, poll, capture |
+//! | `gate` | opens that are alive, and the unload that waits for them |
 //! | `ioctl` | ioctl(2) |
 //! | `tap` | from an interface to the descriptors that listen |
 //! | [`filter`] | the filter machine |
@@ -31,6 +32,7 @@ mod bpf_d;
 mod buffer;
 mod dev;
 pub mod filter;
+mod gate;
 mod ioctl;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod kpi;

@@ -13,6 +13,7 @@ use std::time::Instant;
 use bpfrs::kpi::epoch::{Ref, Slot, pin};
 use loom::thread::spawn;
 use scenarios::*;
+use support::alone;
 
 /// How many preemptions an execution may have; a wait is none.
 fn bound(default: usize) -> usize {
@@ -32,9 +33,9 @@ fn explore(name: &str, bound: Option<usize>, execution: impl Fn() + Send + Sync 
     });
     let bound = bound.map_or_else(|| "none".to_owned(), |bound| bound.to_string());
     println!(
-        "loom {name}: {} executions, preemption bound {bound}, {:.1} s",
+        "loom {name}: {:.1} s, {} executions, preemption bound {bound}",
+        start.elapsed().as_secs_f64(),
         executions.load(Ordering::Relaxed),
-        start.elapsed().as_secs_f64()
     );
 }
 
@@ -44,8 +45,10 @@ macro_rules! explored {
         mod $name {
             #[test]
             fn explored() {
-                let bound = Some(super::bound(2));
-                super::explore(stringify!($name), bound, || super::world(super::$name));
+                super::alone(|| {
+                    let bound = Some(super::bound(2));
+                    super::explore(stringify!($name), bound, || super::world(super::$name));
+                });
             }
         }
     )* };
@@ -56,14 +59,17 @@ explored! {
     revoke_two_readers
     two_revokes_of_a_reader
     revoke_a_close
+    reopen_after_either_end
     revoke_an_open
     reopen_after_a_revoke
+    a_stale_file_and_a_new_open
     two_opens
     a_packet_a_reader_a_revoke
     a_packet_and_a_close
     a_packet_and_a_new_filter
     revoke_a_poller
     a_packet_wakes_a_reader
+    unload_and_open
     departure_and_a_revoke
     attach_and_a_revoke
 }
@@ -80,65 +86,88 @@ impl Drop for Canary {
 /// I1: what is read inside a section stays, complete, until it ends.
 #[test]
 fn load_against_withdraw() {
-    explore("load_against_withdraw", None, || {
-        let slot = Arc::new(Slot::new());
-        let publisher = {
-            let slot = Arc::clone(&slot);
-            spawn(move || {
-                let value = Ref::new(Canary(7));
-                slot.publish(value.clone()).ok().unwrap();
-                drop(slot.withdraw(&value));
-            })
-        };
-        pin(|guard| {
-            if let Some(canary) = slot.load(guard) {
-                assert_eq!(canary.0, 7);
-            }
+    alone(|| {
+        explore("load_against_withdraw", None, || {
+            let slot = Arc::new(Slot::new());
+            let publisher = {
+                let slot = Arc::clone(&slot);
+                spawn(move || {
+                    let value = Ref::new(Canary(7));
+                    slot.publish(value.clone()).ok().unwrap();
+                    drop(slot.withdraw(&value));
+                })
+            };
+            pin(|guard| {
+                if let Some(canary) = slot.load(guard) {
+                    assert_eq!(canary.0, 7);
+                }
+            });
+            publisher.join().unwrap();
+            bpfrs::kpi::host::settle();
         });
-        publisher.join().unwrap();
-        bpfrs::kpi::host::settle();
     });
 }
 
 /// I1: what is counted stays; a count of zero never rises.
 #[test]
 fn get_against_withdraw() {
-    explore("get_against_withdraw", None, || {
-        let slot = Arc::new(Slot::new());
-        slot.publish(Ref::new(Canary(7))).ok().unwrap();
-        let taker = {
-            let slot = Arc::clone(&slot);
-            spawn(move || {
-                if let Some(canary) = slot.get() {
-                    assert_eq!(canary.0, 7);
-                }
-            })
-        };
-        drop(slot.swap(None));
-        taker.join().unwrap();
-        bpfrs::kpi::host::settle();
+    alone(|| {
+        explore("get_against_withdraw", None, || {
+            let slot = Arc::new(Slot::new());
+            slot.publish(Ref::new(Canary(7))).ok().unwrap();
+            let taker = {
+                let slot = Arc::clone(&slot);
+                spawn(move || {
+                    if let Some(canary) = slot.get() {
+                        assert_eq!(canary.0, 7);
+                    }
+                })
+            };
+            drop(slot.swap(None));
+            taker.join().unwrap();
+            bpfrs::kpi::host::settle();
+        });
+    });
+}
+
+/// I1: who destroys sees what every other holder did.
+#[test]
+fn the_last_reference() {
+    alone(|| {
+        explore("the_last_reference", None, || {
+            let one = Ref::new(Canary(7));
+            let other = {
+                let one = one.clone();
+                spawn(move || assert_eq!(one.0, 7))
+            };
+            drop(one);
+            other.join().unwrap();
+            bpfrs::kpi::host::settle();
+        });
     });
 }
 
 /// I1: two swap, one reads: each object goes once, and never too early.
 #[test]
 fn load_against_two_swaps() {
-    explore("load_against_two_swaps", Some(bound(3)), || {
-        let slot = Arc::new(Slot::new());
-        slot.publish(Ref::new(Canary(1))).ok().unwrap();
-        let swappers = [2, 3].map(|value| {
-            let slot = Arc::clone(&slot);
-            spawn(move || drop(slot.swap(Some(Ref::new(Canary(value))))))
+    alone(|| {
+        explore("load_against_two_swaps", Some(bound(3)), || {
+            let slot = Arc::new(Slot::new());
+            slot.publish(Ref::new(Canary(1))).ok().unwrap();
+            let swappers = [2, 3].map(|value| {
+                let slot = Arc::clone(&slot);
+                spawn(move || drop(slot.swap(Some(Ref::new(Canary(value))))))
+            });
+            pin(|guard| {
+                let seen = slot.load(guard).map(|canary| canary.0);
+                assert!(matches!(seen, Some(1..=3)), "{seen:?}");
+            });
+            for swapper in swappers {
+                swapper.join().unwrap();
+            }
+            drop(slot);
+            bpfrs::kpi::host::settle();
+            assert_eq!(bpfrs::kpi::host::census().allocations, 0);
         });
-        pin(|guard| {
-            let seen = slot.load(guard).map(|canary| canary.0);
-            assert!(matches!(seen, Some(1..=3)), "{seen:?}");
-        });
-        for swapper in swappers {
-            swapper.join().unwrap();
-        }
-        drop(slot);
-        bpfrs::kpi::host::settle();
-        assert_eq!(bpfrs::kpi::host::census().allocations, 0);
     });
 }

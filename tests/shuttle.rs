@@ -17,7 +17,7 @@ use bpfrs_sys::bpfrs_ioc::*;
 use scenarios::*;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread::spawn;
-use support::{attach, get, listen, set};
+use support::{alone, attach, get, listen, set};
 
 /// How many schedules of each kind.
 fn schedules() -> usize {
@@ -35,7 +35,7 @@ fn explore(name: &str, execution: fn()) {
     let random = run(Box::new(RandomScheduler::new(schedules())));
     let pct = run(Box::new(PctScheduler::new(3, schedules())));
     println!(
-        "shuttle {name}: {random} random schedules, {pct} by priorities (PCT, depth 3), {:.1} s",
+        "shuttle {name}: {:.1} s, {random} random schedules, {pct} by priorities (PCT, depth 3)",
         start.elapsed().as_secs_f64()
     );
 }
@@ -44,7 +44,7 @@ macro_rules! explored {
     ($($name:ident)*) => { $(
         #[test]
         fn $name() {
-            explore(stringify!($name), scenarios::$name);
+            alone(|| explore(stringify!($name), scenarios::$name));
         }
     )* };
 }
@@ -54,8 +54,10 @@ explored! {
     revoke_two_readers
     two_revokes_of_a_reader
     revoke_a_close
+    reopen_after_either_end
     revoke_an_open
     reopen_after_a_revoke
+    a_stale_file_and_a_new_open
     two_opens
     a_packet_a_reader_a_revoke
     a_packet_and_a_close
@@ -101,7 +103,7 @@ fn a_timeout_and_a_packet() {
         assert_eq!((read, stored), if read == 1 { (1, 0) } else { (0, 40) });
         file.close();
     }
-    explore("a_timeout_and_a_packet", execution);
+    alone(|| explore("a_timeout_and_a_packet", execution));
 }
 
 /// Everybody at once: I1 to I9.
@@ -139,5 +141,5 @@ fn all_parties() {
         }
         drop(listen(64));
     }
-    explore("all_parties", parties);
+    alone(|| explore("all_parties", parties));
 }

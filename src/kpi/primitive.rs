@@ -73,19 +73,21 @@ mod body {
 
     /// loom knows which accesses come after which, and complains of a use
     /// that is not before the end.
-    pub(crate) struct Watch(loom::cell::UnsafeCell<()>);
+    pub(crate) struct Watch(super::Life, loom::cell::UnsafeCell<()>);
 
     impl Watch {
         pub(crate) fn new() -> Self {
-            Watch(loom::cell::UnsafeCell::new(()))
+            Watch(super::Life::new(), loom::cell::UnsafeCell::new(()))
         }
 
         pub(crate) fn used(&self) {
-            self.0.with(|_| ());
+            self.0.check();
+            self.1.with(|_| ());
         }
 
         pub(crate) fn gone(&self) {
-            self.0.with_mut(|_| ());
+            self.0.end();
+            self.1.with_mut(|_| ());
         }
     }
 }
@@ -109,17 +111,40 @@ mod body {
     }
     pub(crate) use {const_fn, statics};
 
-    /// shuttle runs one thread at a time: the heap's own watch is enough.
-    pub(crate) struct Watch;
+    pub(crate) struct Watch(super::Life);
 
     impl Watch {
         pub(crate) fn new() -> Self {
-            Watch
+            Watch(super::Life::new())
         }
 
-        pub(crate) fn used(&self) {}
+        pub(crate) fn used(&self) {
+            self.0.check();
+        }
 
-        pub(crate) fn gone(&self) {}
+        pub(crate) fn gone(&self) {
+            self.0.end();
+        }
+    }
+}
+
+/// Whether memory is there. A checker's heap keeps what was freed, so that a
+/// late use finds this.
+#[cfg(any(bpfrs_loom, bpfrs_shuttle))]
+struct Life(core::sync::atomic::AtomicBool);
+
+#[cfg(any(bpfrs_loom, bpfrs_shuttle))]
+impl Life {
+    fn new() -> Self {
+        Life(core::sync::atomic::AtomicBool::new(true))
+    }
+
+    fn check(&self) {
+        assert!(self.0.load(core::sync::atomic::Ordering::SeqCst), "use after free");
+    }
+
+    fn end(&self) {
+        assert!(self.0.swap(false, core::sync::atomic::Ordering::SeqCst), "freed twice");
     }
 }
 

@@ -72,6 +72,19 @@ pub(crate) fn run<F: FnOnce()>(test: F) {
     assert!(output.status.success(), "{}\n{text}", output.status);
 }
 
+/// Runs a model checker's test in its own process, because of the driver's
+/// state, and prints what it says.
+pub(crate) fn alone<F: FnOnce()>(test: F) {
+    if is_child() {
+        return test();
+    }
+    let output = again(&test);
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().filter(|line| line.contains(" s, ")).for_each(|line| println!("{line}"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{text}", output.status);
+}
+
 /// Runs a test that ends its process with `message`.
 pub(crate) fn dies<F: FnOnce()>(message: &str, test: F) {
     if is_child() {
