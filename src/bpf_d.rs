@@ -219,7 +219,7 @@ impl BpfD {
     }
 
     /// Ends this open. Whoever calls first does it, in the order of I4: mark
-    /// dead, unpublish, wake, detach, drain. For all others it is done.
+    /// dead and wake, unpublish, detach, drain. For all others it is done.
     pub(crate) fn end(this: &Ref<BpfD>) {
         let vnode = {
             let mut state = this.monitor.lock();
