@@ -6,7 +6,7 @@
 
 .POSIX:
 .PHONY: help setup kmod legacy check-ko bindings check-bindings lint test \
-	loom shuttle vm-test vm-race load unload install clean
+	loom shuttle life controls vm-test vm-race load unload install clean
 
 help:
 	@echo "make setup           install what is needed (Debian, root), or name it"
@@ -16,6 +16,8 @@ help:
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
 	@echo "make loom, shuttle   the driver under a model checker: see docs/proof.md"
+	@echo "make life            the state machine of an open's life, explored"
+	@echo "make controls        break the driver on purpose and see it caught"
 	@echo "make lint            clippy, rustfmt, rustdoc, shellcheck"
 	@echo "make bindings        generate sys/src/bindings.rs again"
 	@echo "make check-bindings  fail if that would change it"
@@ -56,6 +58,12 @@ loom:
 
 shuttle:
 	@sys/build/shuttle.sh
+
+life:
+	@sys/build/life.sh
+
+controls:
+	@sys/build/controls.sh
 
 vm-test:
 	@sys/build/vm.sh test

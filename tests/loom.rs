@@ -39,14 +39,14 @@ fn explore(name: &str, bound: Option<usize>, execution: impl Fn() + Send + Sync 
     );
 }
 
-/// One test for each scenario.
+/// One test for each scenario, with so many preemptions unless told otherwise.
 macro_rules! explored {
-    ($($name:ident)*) => { $(
+    ($bound:literal: $($name:ident)*) => { $(
         mod $name {
             #[test]
             fn explored() {
                 super::alone(|| {
-                    let bound = Some(super::bound(2));
+                    let bound = Some(super::bound($bound));
                     super::explore(stringify!($name), bound, || super::world(super::$name));
                 });
             }
@@ -54,7 +54,7 @@ macro_rules! explored {
     )* };
 }
 
-explored! {
+explored! { 2:
     revoke_a_reader
     revoke_two_readers
     two_revokes_of_a_reader
@@ -69,10 +69,12 @@ explored! {
     a_packet_and_a_new_filter
     revoke_a_poller
     a_packet_wakes_a_reader
-    unload_and_open
     departure_and_a_revoke
     attach_and_a_revoke
 }
+
+// Long: the module goes and everything with it.
+explored! { 1: unload_and_open }
 
 /// A value that says whether it was dropped.
 struct Canary(u64);

@@ -91,6 +91,9 @@ if [ "${1:-}" != lint ]; then
 	stage 'kmod 14 amd64' kmod 14 amd64
 	stage 'kmod 15 aarch64' kmod 15 aarch64
 	stage 'unit tests' tests
+	stage 'loom' sys/build/loom.sh
+	stage 'shuttle' sys/build/shuttle.sh
+	stage 'negative controls' sys/build/controls.sh
 	stage 'vm tests' sys/build/vm.sh test
 fi
 
