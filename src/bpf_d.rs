@@ -15,6 +15,7 @@ use crate::gate;
 use crate::kpi::devfs::{Cdev, CdevRef, Vnode};
 use crate::kpi::epoch::{Guard, Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
+use crate::kpi::kqueue::{Event, Filter};
 use crate::kpi::lock::{Monitor, MonitorGuard, Timer, Wake};
 use crate::kpi::mbuf::Packet;
 use crate::kpi::stats;
@@ -385,18 +386,42 @@ impl BpfD {
         }
         let mut ready = events & WRITABLE;
         if events & READABLE != 0 {
-            let at_once = state.settings.immediate || state.timer() == Timer::TimedOut;
-            if state.hold_ready() || (at_once && state.stored() != 0) {
+            if Self::is_ready(&mut state) {
                 ready |= events & READABLE;
             } else {
                 state.selrecord();
-                let rtout = state.settings.rtout;
-                if rtout > 0 && state.timer() == Timer::Idle {
-                    state.start_timer(rtout);
-                }
             }
         }
         ready
+    }
+
+    /// What a knote is told, and on what conditions: as poll(2), but that
+    /// without an interface nothing is new. Called by the kernel with the
+    /// lock held.
+    pub(crate) fn event(state: &mut MonitorGuard<'_, State>, filter: Filter) -> Event {
+        if state.alive().is_err() {
+            return Event::Eof;
+        }
+        match filter {
+            Filter::Read if Self::is_ready(state) => Event::Ready(state.readable()),
+            Filter::Read => Event::Quiet,
+            Filter::Write => {
+                state.attachment.as_ref().map_or(Event::Quiet, |a| Event::Ready(a.mtu()))
+            }
+        }
+    }
+
+    /// Whether a reader need not wait. If it has to, the read timeout begins.
+    fn is_ready(state: &mut MonitorGuard<'_, State>) -> bool {
+        let at_once = state.settings.immediate || state.timer() == Timer::TimedOut;
+        if state.hold_ready() || (at_once && state.stored() != 0) {
+            return true;
+        }
+        let rtout = state.settings.rtout;
+        if rtout > 0 && state.timer() == Timer::Idle {
+            state.start_timer(rtout);
+        }
+        false
     }
 
     /// What poll(2) says of an open that ended: what devfs says of one.

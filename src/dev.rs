@@ -12,7 +12,7 @@ use crate::kpi::devfs::{self, Cdev, CdevRef};
 use crate::kpi::epoch::{self, Ref};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::lock::Control;
-use crate::kpi::{ifnet, stats};
+use crate::kpi::{ifnet, kqueue, stats};
 use crate::{gate, tap};
 
 const MAXUNITS: usize = bpfrs_sys::BPFRS_MAXUNITS as usize;
@@ -109,6 +109,7 @@ pub(crate) fn close(cdev: Cdev<'_>, revoke: bool) {
 /// The file is gone, for good and exactly once: the end that always comes.
 pub(crate) fn destroyed(d: Ref<BpfD>) {
     BpfD::end(&d);
+    kqueue::drop_all(&d);
     d.count_end();
 }
 

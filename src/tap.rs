@@ -41,6 +41,10 @@ impl Attachment {
         self.tap.info.hdrlen
     }
 
+    pub(crate) fn mtu(&self) -> usize {
+        self.tap.ifnet.mtu()
+    }
+
     pub(crate) fn name(&self) -> Name {
         self.tap.ifnet.name()
     }

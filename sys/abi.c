@@ -6,6 +6,7 @@
  * build here instead of corrupting a reader's buffer.
  */
 #include <sys/param.h>
+#include <sys/event.h>
 #include <sys/stddef.h>
 
 #include "kpi.h"
@@ -76,3 +77,7 @@ ASSERT_IOC(BIOCSETFNR, 0x80104282);
 ASSERT_IOC(BIOCGTSTAMP, 0x40044283);
 ASSERT_IOC(BIOCSTSTAMP, 0x80044284);
 ASSERT_IOC(BIOCSETVLANPCP, 0x80044285);
+
+/* Not of <net/bpf.h>, but of every kevent(2). */
+ASSERT_IOC(EVFILT_READ, BPFRS_EVFILT_READ);
+ASSERT_IOC(EVFILT_WRITE, BPFRS_EVFILT_WRITE);

@@ -22,6 +22,7 @@
 struct bpfrs_monitor;
 struct cdev;
 struct ifnet;
+struct knote;
 struct mbuf;
 struct uio;
 struct vnode;
@@ -165,7 +166,7 @@ void	 bpfrs_kpi_epoch_drain(void);		/* Sleeps. */
 
 /*
  * A monitor: one mtx(9) with all that waits for what it protects: sleepers,
- * select(2)/poll(2) and one callout(9).
+ * select(2)/poll(2), knotes and one callout(9).
  */
 struct bpfrs_monitor *bpfrs_kpi_monitor_alloc(void);	/* Sleeps. */
 void	 bpfrs_kpi_monitor_free(struct bpfrs_monitor *);
@@ -187,6 +188,25 @@ int	 bpfrs_kpi_monitor_setown(struct bpfrs_monitor *, int owner);
 int	 bpfrs_kpi_monitor_getown(struct bpfrs_monitor *);
 /* Ends all waiting for good: nobody may wait after it.  Sleeps, unlocked. */
 void	 bpfrs_kpi_monitor_drain(struct bpfrs_monitor *);
+
+/*
+ * kqueue(2): the knotes of a monitor, all about one open file.  A wakeup asks
+ * bpfrs_rs_kqevent of each.  What add was given is given back once: through
+ * bpfrs_rs_kqdetach, or in the count that drop returns.
+ */
+void	 bpfrs_kpi_monitor_knote_add(struct bpfrs_monitor *, struct knote *,
+	    void *hook);			/* Needs the lock. */
+void	 bpfrs_kpi_monitor_knote_remove(struct bpfrs_monitor *,
+	    struct knote *);			/* Takes the lock. */
+/* Takes all from their kqueues: how many were left.  Sleeps, unlocked. */
+u_int	 bpfrs_kpi_monitor_knotes_drop(struct bpfrs_monitor *);
+/* A knote's filter: EVFILT_*. */
+#define	BPFRS_EVFILT_READ	(-1)
+#define	BPFRS_EVFILT_WRITE	(-2)
+/* What it is told. */
+#define	BPFRS_KNOTE_QUIET	0
+#define	BPFRS_KNOTE_READY	1
+#define	BPFRS_KNOTE_EOF		2
 
 /* The module's one sx(9), exclusive.  Sleeps. */
 void	 bpfrs_kpi_control_lock(void);
@@ -219,6 +239,7 @@ struct ifnet *bpfrs_kpi_ifnet_byname(const char name[BPFRS_IFNAMSIZ]);
 void	 bpfrs_kpi_ifnet_rele(struct ifnet *);
 void	 bpfrs_kpi_ifnet_name(struct ifnet *, char name[BPFRS_IFNAMSIZ]);
 int	 bpfrs_kpi_ifnet_promisc(struct ifnet *, int on);
+int	 bpfrs_kpi_ifnet_mtu(struct ifnet *);	/* Anywhere. */
 /* ENXIO: bpfrs has no sound tap for this interface. */
 int	 bpfrs_kpi_tap_info(struct ifnet *, struct bpfrs_tap_info *);
 int	 bpfrs_kpi_tap_on(struct ifnet *);
@@ -253,6 +274,10 @@ void	 bpfrs_rs_purge(struct cdev *);
 int	 bpfrs_rs_read(struct cdev *, struct uio *, int ioflag);
 int	 bpfrs_rs_ioctl(struct cdev *, unsigned long cmd, void *data);
 int	 bpfrs_rs_poll(struct cdev *, int events);
+int	 bpfrs_rs_kqfilter(struct cdev *, struct knote *, int filter);
+/* With the monitor's lock: BPFRS_KNOTE_*, and what is to be read or written. */
+int	 bpfrs_rs_kqevent(void *hook, int filter, int64_t *data);
+void	 bpfrs_rs_kqdetach(void *hook, struct knote *);
 void	 bpfrs_rs_dtor(void *priv);
 void	 bpfrs_rs_ifdeparture(struct ifnet *);
 /* One packet: hdr of hdrlen bytes, then the chain m.  in: rcvif == ifp. */

@@ -8,6 +8,7 @@
 #include <sys/param.h>
 #include <sys/systm.h>
 #include <sys/conf.h>
+#include <sys/event.h>
 #include <sys/eventhandler.h>
 #include <sys/fcntl.h>
 #include <sys/kernel.h>
@@ -27,6 +28,7 @@ static d_close_t	bpfrs_close;
 static d_read_t		bpfrs_read;
 static d_ioctl_t	bpfrs_ioctl;
 static d_poll_t		bpfrs_poll;
+static d_kqfilter_t	bpfrs_kqfilter;
 static d_purge_t	bpfrs_purge;
 
 /*
@@ -42,6 +44,7 @@ struct cdevsw bpfrs_cdevsw = {
 	.d_read =	bpfrs_read,
 	.d_ioctl =	bpfrs_ioctl,
 	.d_poll =	bpfrs_poll,
+	.d_kqfilter =	bpfrs_kqfilter,
 	.d_purge =	bpfrs_purge,
 };
 
@@ -82,6 +85,37 @@ bpfrs_poll(struct cdev *dev, int events, struct thread *td __unused)
 
 	return (bpfrs_rs_poll(dev, events));
 }
+
+static int
+bpfrs_kqfilter(struct cdev *dev, struct knote *kn)
+{
+
+	return (bpfrs_rs_kqfilter(dev, kn, kn->kn_filter));
+}
+
+static void
+bpfrs_kqdetach(struct knote *kn)
+{
+
+	bpfrs_rs_kqdetach(kn->kn_hook, kn);
+}
+
+static int
+bpfrs_kqevent(struct knote *kn, long hint __unused)
+{
+	int told;
+
+	told = bpfrs_rs_kqevent(kn->kn_hook, kn->kn_filter, &kn->kn_data);
+	if (told == BPFRS_KNOTE_EOF)
+		kn->kn_flags |= EV_EOF;
+	return (told != BPFRS_KNOTE_QUIET);
+}
+
+struct filterops bpfrs_filterops = {
+	.f_isfd =	1,
+	.f_detach =	bpfrs_kqdetach,
+	.f_event =	bpfrs_kqevent,
+};
 
 static void
 bpfrs_purge(struct cdev *dev)

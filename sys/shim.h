@@ -12,6 +12,7 @@
 MALLOC_DECLARE(M_BPFRS);
 
 extern struct cdevsw bpfrs_cdevsw;
+extern struct filterops bpfrs_filterops;
 
 /* Event handlers of kpi/ifnet.c. */
 void	bpfrs_ifnet_attach(void);

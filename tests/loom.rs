@@ -68,6 +68,8 @@ explored! { 2:
     a_packet_and_a_close
     a_packet_and_a_new_filter
     revoke_a_poller
+    revoke_a_knote
+    a_knote_and_a_close
     a_packet_wakes_a_reader
     departure_and_a_revoke
     attach_and_a_revoke

@@ -63,6 +63,9 @@ explored! {
     a_packet_and_a_close
     a_packet_and_a_new_filter
     revoke_a_poller
+    revoke_a_knote
+    a_knote_and_a_close
+    a_knote_and_an_unload
     a_packet_wakes_a_reader
     two_readers_two_packets
     a_signal_and_a_revoke

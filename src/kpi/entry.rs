@@ -12,6 +12,7 @@ use super::devfs::Cdev;
 use super::epoch::Ref;
 use super::errno::Errno;
 use super::ifnet::Key;
+use super::kqueue::{self, Event, Filter, Knote};
 use super::mbuf::Packet;
 use super::user::{Argument, Uio};
 use crate::bpf_d::BpfD;
@@ -112,6 +113,63 @@ unsafe extern "C" fn bpfrs_rs_poll(cdev: *mut sys::cdev, events: c_int) -> c_int
     // SAFETY: devfs keeps the cdev during the call.
     let cdev = unsafe { Cdev::from_raw(cdev) };
     dev::current(cdev).map_or_else(|_| BpfD::poll_dead(events), |d| d.poll(events))
+}
+
+/// `d_kqfilter`.
+///
+/// # Safety
+/// Called by devfs, through module.c.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_rs_kqfilter(
+    cdev: *mut sys::cdev,
+    knote: *mut sys::knote,
+    filter: c_int,
+) -> c_int {
+    let Some(knote) = NonNull::new(knote) else { return Errno::value(Err(Errno::EINVAL)) };
+    // SAFETY: devfs keeps the cdev during the call.
+    let cdev = unsafe { Cdev::from_raw(cdev) };
+    // SAFETY: the knote of this call.
+    let knote = unsafe { Knote::from_raw(knote) };
+    let attached = dev::current(cdev).and_then(|d| {
+        Filter::new(filter)?;
+        knote.attach(&d)
+    });
+    Errno::value(attached)
+}
+
+/// `f_event`.
+///
+/// # Safety
+/// Called with the monitor's lock held, through module.c, for a knote that
+/// `bpfrs_rs_kqfilter` took: with its hook and filter, and a place for the
+/// number of bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_rs_kqevent(hook: *mut c_void, filter: c_int, data: *mut i64) -> c_int {
+    let (Some(hook), Ok(filter)) = (NonNull::new(hook), Filter::new(filter)) else {
+        return sys::BPFRS_KNOTE_QUIET;
+    };
+    // SAFETY: by the contract of this function.
+    let event = unsafe { kqueue::event(hook, filter) };
+    let (bytes, told) = match event {
+        Event::Quiet => return sys::BPFRS_KNOTE_QUIET,
+        Event::Ready(bytes) => (bytes, sys::BPFRS_KNOTE_READY),
+        Event::Eof => (0, sys::BPFRS_KNOTE_EOF),
+    };
+    // SAFETY: by the contract of this function.
+    unsafe { data.write(i64::try_from(bytes).unwrap_or(i64::MAX)) };
+    told
+}
+
+/// `f_detach`.
+///
+/// # Safety
+/// Called once for a knote that `bpfrs_rs_kqfilter` took, through module.c.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_rs_kqdetach(hook: *mut c_void, knote: *mut sys::knote) {
+    if let Some(hook) = NonNull::new(hook) {
+        // SAFETY: by the contract of this function.
+        unsafe { kqueue::detach(hook, knote) };
+    }
 }
 
 /// The cdevpriv destructor: once for each file whose open got that far.

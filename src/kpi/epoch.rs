@@ -116,6 +116,11 @@ impl<T: Send + Sync> Ref<T> {
         raw
     }
 
+    /// What [`Ref::into_raw`] of another reference gave away.
+    pub(super) fn as_raw(&self) -> NonNull<core::ffi::c_void> {
+        self.inner.cast()
+    }
+
     /// Takes back a reference that [`Ref::into_raw`] gave away.
     ///
     /// # Safety

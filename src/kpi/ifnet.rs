@@ -70,6 +70,13 @@ impl Ifnet {
         Errno::check(error)
     }
 
+    /// The longest packet that it sends, in bytes without link header.
+    pub fn mtu(&self) -> usize {
+        // SAFETY: self keeps the interface.
+        let mtu = unsafe { sys::bpfrs_kpi_ifnet_mtu(self.raw.as_ptr()) };
+        usize::try_from(mtu).unwrap_or(0)
+    }
+
     /// What a tap of this interface shows.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
@@ -12,7 +13,8 @@ use bpfrs_sys as sys;
 use super::errno::{Errno, Result};
 
 /// A value with its mutex(9) and with all that waits for it to change:
-/// sleepers, select(2)/poll(2), an owner for SIGIO and one callout(9).
+/// sleepers, select(2)/poll(2), knotes ([`super::kqueue`]), an owner for SIGIO
+/// and one callout(9).
 ///
 /// Who holds the lock must not sleep, fault or allocate.
 pub struct Monitor<T> {
@@ -57,6 +59,25 @@ impl<T> Monitor<T> {
         // SAFETY: the monitor lives as long as self.
         unsafe { sys::bpfrs_kpi_monitor_lock(self.raw.as_ptr()) };
         MonitorGuard { monitor: self, not_send: PhantomData }
+    }
+
+    /// Runs `body` with the lock that the calling thread has already, which
+    /// stays locked.
+    ///
+    /// # Safety
+    /// The calling thread has it, and uses nothing borrowed from the value
+    /// until this returns.
+    pub(super) unsafe fn with_lock_held<R>(
+        &self,
+        body: impl FnOnce(&mut MonitorGuard<'_, T>) -> R,
+    ) -> R {
+        let guard = MonitorGuard { monitor: self, not_send: PhantomData };
+        body(&mut ManuallyDrop::new(guard))
+    }
+
+    /// What the border knows the monitor by.
+    pub(super) fn raw(&self) -> *mut sys::bpfrs_monitor {
+        self.raw.as_ptr()
     }
 
     /// Who gets the signal of [`MonitorGuard::sigio`]: a process, or minus a
@@ -116,9 +137,11 @@ impl<T> MonitorGuard<'_, T> {
         }
     }
 
-    /// Wakes everybody who waits.
+    /// Wakes everybody who waits. Knotes look at the value before this
+    /// returns.
     pub fn wakeup(&mut self) {
-        // SAFETY: the lock is held.
+        // SAFETY: the lock is held; `&mut self` shows that nothing borrowed
+        // from the value is alive while the knotes' filters use it.
         unsafe { sys::bpfrs_kpi_monitor_wakeup(self.raw()) }
     }
 

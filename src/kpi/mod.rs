@@ -13,6 +13,7 @@ mod entry;
 pub mod epoch;
 pub mod errno;
 pub mod ifnet;
+pub mod kqueue;
 pub mod lock;
 pub mod mbuf;
 pub mod memory;

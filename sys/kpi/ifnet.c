@@ -70,6 +70,13 @@ bpfrs_kpi_ifnet_promisc(struct ifnet *ifp, int on)
 }
 
 int
+bpfrs_kpi_ifnet_mtu(struct ifnet *ifp)
+{
+
+	return (ifp->if_mtu);
+}
+
+int
 bpfrs_kpi_tap_info(struct ifnet *ifp, struct bpfrs_tap_info *ti)
 {
 

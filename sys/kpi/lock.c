@@ -1,13 +1,15 @@
 /*
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * Locks: the monitor (an mtx(9) with its sleepers, selecters, SIGIO owner and
- * callout) and the control lock, an sx(9).
+ * Locks: the monitor (an mtx(9) with its sleepers, selecters, knotes, SIGIO
+ * owner and callout) and the control lock, an sx(9).
  */
 #include <sys/param.h>
 #include <sys/systm.h>
 #include <sys/kernel.h>
 #include <sys/callout.h>
+#include <sys/event.h>
+#include <sys/file.h>
 #include <sys/lock.h>
 #include <sys/malloc.h>
 #include <sys/mutex.h>
@@ -29,7 +31,8 @@
 
 struct bpfrs_monitor {
 	struct mtx	mo_mtx;
-	struct selinfo	mo_sel;
+	struct selinfo	mo_sel;		/* with the list of knotes */
+	u_int		mo_knotes;	/* on that list */
 	struct sigio	*mo_sigio;
 	struct callout	mo_callout;
 	int		mo_timer;	/* BPFRS_TIMER_* */
@@ -43,6 +46,7 @@ bpfrs_kpi_monitor_alloc(void)
 	mo = malloc(sizeof(*mo), M_BPFRS, M_WAITOK | M_ZERO);
 	mtx_init(&mo->mo_mtx, "bpfrs monitor", NULL, MTX_DEF);
 	callout_init_mtx(&mo->mo_callout, &mo->mo_mtx, 0);
+	knlist_init_mtx(&mo->mo_sel.si_note, &mo->mo_mtx);
 	return (mo);
 }
 
@@ -50,6 +54,7 @@ void
 bpfrs_kpi_monitor_free(struct bpfrs_monitor *mo)
 {
 
+	knlist_destroy(&mo->mo_sel.si_note);
 	mtx_destroy(&mo->mo_mtx);
 	free(mo, M_BPFRS);
 }
@@ -82,6 +87,7 @@ bpfrs_kpi_monitor_wakeup(struct bpfrs_monitor *mo)
 	mtx_assert(&mo->mo_mtx, MA_OWNED);
 	wakeup(mo);
 	selwakeuppri(&mo->mo_sel, BPFRS_PRI);
+	KNOTE_LOCKED(&mo->mo_sel.si_note, 0);
 }
 
 void
@@ -158,6 +164,61 @@ bpfrs_kpi_monitor_drain(struct bpfrs_monitor *mo)
 	callout_drain(&mo->mo_callout);
 	seldrain(&mo->mo_sel);
 	funsetown(&mo->mo_sigio);
+}
+
+void
+bpfrs_kpi_monitor_knote_add(struct bpfrs_monitor *mo, struct knote *kn,
+    void *hook)
+{
+
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	kn->kn_fop = &bpfrs_filterops;
+	kn->kn_hook = hook;
+	knlist_add(&mo->mo_sel.si_note, kn, 1);
+	mo->mo_knotes++;
+}
+
+void
+bpfrs_kpi_monitor_knote_remove(struct bpfrs_monitor *mo, struct knote *kn)
+{
+
+	mtx_lock(&mo->mo_mtx);
+	knlist_remove(&mo->mo_sel.si_note, kn, 1);
+	mo->mo_knotes--;
+	mtx_unlock(&mo->mo_mtx);
+}
+
+u_int
+bpfrs_kpi_monitor_knotes_drop(struct bpfrs_monitor *mo)
+{
+	struct file *fp;
+	struct knote *kn;
+	u_int dropped;
+
+	mtx_lock(&mo->mo_mtx);
+	kn = SLIST_FIRST(&mo->mo_sel.si_note.kl_list);
+	if (kn == NULL) {
+		mtx_unlock(&mo->mo_mtx);
+		return (0);
+	}
+	/*
+	 * knlist_delete() drops the file of each with the mutex held: that
+	 * must not be the last reference, if its close(2) is under way.
+	 */
+	fp = kn->kn_fp;
+	if (!fhold(fp))
+		panic("bpfrs: too many references to a file");
+	mtx_unlock(&mo->mo_mtx);
+	/* Who sleeps in kevent(2) was woken: let it see EV_EOF first. */
+	pause("bpfrsk", MAX(hz / 10, 1));
+	/* Waits for those that a kqueue is busy with; some detach themselves. */
+	knlist_delete(&mo->mo_sel.si_note, curthread, 0);
+	mtx_lock(&mo->mo_mtx);
+	dropped = mo->mo_knotes;
+	mo->mo_knotes = 0;
+	mtx_unlock(&mo->mo_mtx);
+	fdrop(fp, curthread);
+	return (dropped);
 }
 
 static struct sx bpfrs_control_sx;

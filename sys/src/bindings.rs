@@ -6,6 +6,11 @@ pub const BPFRS_MAXUNITS: i32 = 256;
 pub const BPFRS_TIMER_IDLE: i32 = 0;
 pub const BPFRS_TIMER_WAITING: i32 = 1;
 pub const BPFRS_TIMER_TIMED_OUT: i32 = 2;
+pub const BPFRS_EVFILT_READ: i32 = -1;
+pub const BPFRS_EVFILT_WRITE: i32 = -2;
+pub const BPFRS_KNOTE_QUIET: i32 = 0;
+pub const BPFRS_KNOTE_READY: i32 = 1;
+pub const BPFRS_KNOTE_EOF: i32 = 2;
 pub const BPFRS_TIME_PRECISE: i32 = 0;
 pub const BPFRS_TIME_FAST: i32 = 1;
 #[repr(C)]
@@ -21,6 +26,11 @@ pub struct cdev {
 #[repr(C)]
 #[derive(Debug)]
 pub struct ifnet {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct knote {
     _unused: [u8; 0],
 }
 #[repr(C)]
@@ -458,6 +468,19 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_drain(arg1: *mut bpfrs_monitor);
 }
 unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_knote_add(
+        arg1: *mut bpfrs_monitor,
+        arg2: *mut knote,
+        hook: *mut cty::c_void,
+    );
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_knote_remove(arg1: *mut bpfrs_monitor, arg2: *mut knote);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_monitor_knotes_drop(arg1: *mut bpfrs_monitor) -> u_int;
+}
+unsafe extern "C" {
     pub fn bpfrs_kpi_control_lock();
 }
 unsafe extern "C" {
@@ -532,6 +555,9 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_ifnet_promisc(arg1: *mut ifnet, on: cty::c_int) -> cty::c_int;
 }
 unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_mtu(arg1: *mut ifnet) -> cty::c_int;
+}
+unsafe extern "C" {
     pub fn bpfrs_kpi_tap_info(arg1: *mut ifnet, arg2: *mut bpfrs_tap_info) -> cty::c_int;
 }
 unsafe extern "C" {
@@ -594,6 +620,19 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_poll(arg1: *mut cdev, events: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_kqfilter(arg1: *mut cdev, arg2: *mut knote, filter: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_kqevent(
+        hook: *mut cty::c_void,
+        filter: cty::c_int,
+        data: *mut i64,
+    ) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_kqdetach(hook: *mut cty::c_void, arg1: *mut knote);
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_dtor(priv_: *mut cty::c_void);

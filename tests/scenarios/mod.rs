@@ -5,10 +5,11 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each checker takes those it can finish")]
 
 use bpfrs::kpi::host::{
-    self, File, Mount,
+    self, File, Kqueue, Mount,
     errno::{EIO, ENOTTY},
 };
 use bpfrs::kpi::stats;
+use bpfrs_sys::BPFRS_EVFILT_READ;
 use bpfrs_sys::bpfrs_const::{
     BPFRS_EBUSY as EBUSY, BPFRS_EINTR as EINTR, BPFRS_ENXIO as ENXIO, BPFRS_POLLIN,
 };
@@ -236,6 +237,41 @@ pub(crate) fn revoke_a_poller() {
     };
     host::revoke(0).unwrap();
     assert_ne!(poller.join().unwrap(), Ok(0));
+    file.close();
+}
+
+/// I4, I6: kevent(2) does not sleep through the end; its kqueue closes at the
+/// same time.
+pub(crate) fn revoke_a_knote() {
+    let file = listen(128);
+    let queue = Kqueue::new();
+    queue.add(&file, BPFRS_EVFILT_READ).unwrap();
+    let waiter = spawn(move || queue.wait(None));
+    host::revoke(0).unwrap();
+    let events = waiter.join().unwrap().unwrap();
+    assert!(events[0].eof, "{events:?}");
+    file.close();
+}
+
+/// I6: the file and the kqueue close: one of them detaches the knote.
+pub(crate) fn a_knote_and_a_close() {
+    let file = listen(128);
+    let queue = Kqueue::new();
+    queue.add(&file, BPFRS_EVFILT_READ).unwrap();
+    let closer = spawn(move || drop(queue));
+    file.close();
+    closer.join().unwrap();
+}
+
+/// I6, I7: a kqueue closes while the module goes: the knote goes once, and the
+/// module after it.
+pub(crate) fn a_knote_and_an_unload() {
+    let file = listen(128);
+    let queue = Kqueue::new();
+    queue.add(&file, BPFRS_EVFILT_READ).unwrap();
+    let closer = spawn(move || drop(queue));
+    host::unload(true).expect("forced");
+    closer.join().unwrap();
     file.close();
 }
 

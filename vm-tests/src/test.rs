@@ -84,7 +84,7 @@ pub(crate) fn run(
 /// Tests of what bpfrs promises beyond the stock driver, and the stock driver does not keep: run
 /// there they must fail, or they can not fail at all.
 const BEYOND_STOCK: &str = "second-open-is-busy killed-in-read revoke-read \
-    revoke-read-with-timeout revoke-poll revoke-select revoke-many-readers \
+    revoke-read-with-timeout revoke-poll revoke-select revoke-kqueue revoke-many-readers \
     revoke-ends-promiscuous-mode busy-through-another-mount revoke-through-another-mount \
     open-through-another-mount forced-unmount-with-an-open";
 

@@ -38,6 +38,11 @@ mod body {
             }
         }
     }
+
+    /// Gives others some time.
+    pub(in super::super) fn pause(time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 #[cfg(any(bpfrs_loom, bpfrs_shuttle))]
@@ -47,6 +52,7 @@ mod body {
 
     use super::super::{monitor, thread};
     use super::{Condvar, MutexGuard};
+    use crate::kpi::primitive::relax;
 
     /// How often time has passed.
     static NOW: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +78,10 @@ mod body {
         condvar.wait(guard).expect("a live thread")
     }
 
+    pub(in super::super) fn pause(_time: Duration) {
+        relax();
+    }
+
     /// Every deadline set so far passes: callouts run, sleepers time out.
     pub fn pass_time() {
         NOW.fetch_add(1, Ordering::SeqCst);
@@ -82,4 +92,4 @@ mod body {
 
 #[cfg(any(bpfrs_loom, bpfrs_shuttle))]
 pub use body::pass_time;
-pub(super) use body::{Deadline, wait};
+pub(super) use body::{Deadline, pause, wait};

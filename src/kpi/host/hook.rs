@@ -16,11 +16,13 @@ pub enum Hook {
     Copy,
     /// In dev_rel(9), before the reference is given up.
     Release,
+    /// In mtx_unlock(9) of a knote's detach, before it returns.
+    Detach,
 }
 
 type Action = Arc<dyn Fn() + Send + Sync>;
 
-static HOOKS: Mutex<[Option<Action>; 4]> = Mutex::new([const { None }; 4]);
+static HOOKS: Mutex<[Option<Action>; 5]> = Mutex::new([const { None }; 5]);
 
 /// Runs `action` at a hook from now on; none to stop that.
 pub fn set_hook(hook: Hook, action: Option<Arc<dyn Fn() + Send + Sync>>) {

@@ -56,6 +56,9 @@ impl Ifnet {
     }
 }
 
+/// lo(4)'s `if_mtu`.
+const LOMTU: c_int = 16384;
+
 /// How many interfaces are tapped.
 pub(super) fn tapped() -> usize {
     registry(|ifnets| ifnets.iter().filter(|i| i.tapped.load(Ordering::SeqCst)).count())
@@ -198,6 +201,12 @@ unsafe extern "C" fn bpfrs_kpi_ifnet_promisc(raw: *mut ifnet, on: c_int) -> c_in
     let before = ifnet.promisc.fetch_add(if on != 0 { 1 } else { -1 }, Ordering::SeqCst);
     assert!(on != 0 || before > 0, "promiscuous mode is switched off once too often");
     0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_ifnet_mtu(raw: *mut ifnet) -> c_int {
+    // SAFETY: the driver's interface.
+    if unsafe { borrow(raw) }.loopback { LOMTU } else { 1500 }
 }
 
 #[unsafe(no_mangle)]

@@ -19,6 +19,7 @@
 //! | `epoch` | epoch(9); `epoch_checked` under a model checker |
 //! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
+//! | `kqueue` | kqueue(2), knote(9) |
 //! | `ifnet`, `mbuf` | interfaces and packets |
 //! | `user`, `time`, `clock`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
 //! | `module` | kldload(2), kldunload(2) |
@@ -37,6 +38,7 @@ mod devfs;
 mod epoch;
 mod hook;
 mod ifnet;
+mod kqueue;
 mod lock;
 mod mbuf;
 mod memory;
@@ -59,6 +61,7 @@ pub use devfs::{File, Mount, revoke, revoke_inside};
 pub use epoch::{EpochHold, pending as epoch_pending, settle};
 pub use hook::{Hook, set_hook};
 pub use ifnet::{Interface, inject};
+pub use kqueue::{Kevent, Kqueue};
 pub use mbuf::Chain;
 pub use memory::{check_freed, set_quarantine};
 pub use module::{Census, census, is_loaded, load, unload};

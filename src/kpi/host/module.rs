@@ -10,7 +10,7 @@ use super::devfs::{self, Cdev, Vnode};
 use super::ifnet::{self, Ifnet};
 use super::monitor::Monitor;
 use super::object::Kind;
-use super::{epoch, memory};
+use super::{epoch, kqueue, memory};
 use crate::kpi::primitive::{RwLock, statics};
 use crate::kpi::{errno::Errno, stats};
 
@@ -81,6 +81,7 @@ pub fn unload(force: bool) -> Result<(), i32> {
     assert!(left == 0, "the module is gone, and {left} epoch callbacks are still to run");
     set(&LOADED, false);
     assert!(ifnet::tapped() == 0, "the module is gone, and an interface still calls it");
+    assert!(kqueue::attached() == 0, "the module is gone, and a knote still calls it");
     assert!(devfs::nodes() == 0, "the module is gone, and a node still calls it");
     // Not cdevs: threads on their way out of devfs may have references.
     let Census { allocations, monitors, .. } = census();

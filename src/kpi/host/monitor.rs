@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Monitors: a mutex(9), its sleepers, its selecters and its callout(9).
+//! Monitors: a mutex(9), its sleepers, its selecters, its knotes and its
+//! callout(9).
 
 use std::collections::BTreeMap;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bpfrs_sys::{
-    BPFRS_TIMER_IDLE, BPFRS_TIMER_TIMED_OUT, BPFRS_TIMER_WAITING, bpfrs_const, bpfrs_monitor,
+    BPFRS_TIMER_IDLE, BPFRS_TIMER_TIMED_OUT, BPFRS_TIMER_WAITING, bpfrs_const, bpfrs_monitor, knote,
 };
 
-use super::clock::Deadline;
+use super::clock::{self, Deadline};
 use super::errno::ESRCH;
+use super::hook::{self, Hook};
+use super::kqueue::{self, Knote};
 use super::lock::Lock;
 use super::object::{Hold, Kind};
 use super::thread::{self, Channel, End, Thread};
@@ -33,6 +36,11 @@ pub(super) struct Inner {
 struct State {
     sleepers: Vec<Thread>,
     selecters: Vec<Thread>,
+    /// `si_note`.
+    knotes: Vec<Hold<Knote>>,
+    /// Hooks that knotes have: those on the list, and those that
+    /// knlist_delete(9) took from it.
+    hooks: u32,
     /// `BPFRS_TIMER_*`.
     timer: c_int,
     /// Which start of the callout counts: an older one comes to nothing.
@@ -59,11 +67,15 @@ impl Deref for Monitor {
 }
 
 impl Inner {
+    pub(super) fn new() -> Self {
+        Inner { lock: Lock::new("monitor"), state: Mutex::default() }
+    }
+
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    fn lock(&self) {
+    pub(super) fn lock(&self) {
         thread::monitors(|held| {
             assert!(!held.contains(&self.address()), "recursion on the monitor lock");
             assert!(held.is_empty(), "a second monitor is locked: lock order");
@@ -72,7 +84,11 @@ impl Inner {
         thread::monitors(|held| held.push(self.address()));
     }
 
-    fn unlock(&self) {
+    pub(super) fn assert_owned(&self, what: &str) {
+        self.lock.assert_owned(what);
+    }
+
+    pub(super) fn unlock(&self) {
         self.lock.assert_owned("unlock");
         thread::monitors(|held| held.retain(|other| *other != self.address()));
         self.lock.release();
@@ -80,13 +96,55 @@ impl Inner {
 
     fn wakeup(&self) {
         self.lock.assert_owned("wakeup(9)");
+        {
+            let mut state = guard(&self.state);
+            for sleeper in state.sleepers.drain(..) {
+                sleeper.wake(Channel::Sleep);
+            }
+            for selecter in state.selecters.drain(..) {
+                selecter.wake(Channel::Select);
+            }
+        }
+        for knote in self.knotes() {
+            kqueue::activate(&knote);
+        }
+    }
+
+    /// The list of knotes, with the lock.
+    pub(super) fn knotes(&self) -> Vec<Hold<Knote>> {
+        self.lock.assert_owned("the list of knotes");
+        guard(&self.state).knotes.clone()
+    }
+
+    pub(super) fn add_knote(self: &Arc<Self>, knote: Hold<Knote>, hook: *mut c_void) {
+        self.lock.assert_owned("knlist_add(9)");
+        knote.join(self, hook);
         let mut state = guard(&self.state);
-        for sleeper in state.sleepers.drain(..) {
-            sleeper.wake(Channel::Sleep);
-        }
-        for selecter in state.selecters.drain(..) {
-            selecter.wake(Channel::Select);
-        }
+        state.knotes.push(knote);
+        state.hooks += 1;
+    }
+
+    /// Takes a knote from the list, with the lock.
+    pub(super) fn forget_knote(&self, knote: &Hold<Knote>) {
+        self.lock.assert_owned("knlist_remove(9)");
+        knote.leave();
+        guard(&self.state).knotes.retain(|other| !other.same(knote));
+    }
+
+    fn drop_knotes(&self) -> u32 {
+        thread::may_sleep("knlist_delete(9)");
+        self.lock();
+        let file = self.knotes().first().map(|knote| knote.file());
+        self.unlock();
+        let Some(file) = file else { return 0 };
+        // Longer here than hz / 10 there would only be slow.
+        clock::pause(Duration::from_millis(20));
+        kqueue::delete_all(self);
+        self.lock();
+        let hooks = std::mem::take(&mut guard(&self.state).hooks);
+        self.unlock();
+        drop(file);
+        hooks
     }
 
     fn sleep(&self, ticks: c_int) -> c_int {
@@ -139,6 +197,21 @@ impl Inner {
         }
         self.unlock();
         self.forget_callouts();
+    }
+
+    /// What is freed with it must be over.
+    pub(super) fn check_unused(&self) {
+        assert!(self.lock.is_free(), "a locked monitor is freed");
+        let state = guard(&self.state);
+        assert!(state.sleepers.is_empty(), "a monitor with sleepers is freed");
+        assert!(state.selecters.is_empty(), "a monitor with selecters is freed");
+        assert!(state.knotes.is_empty(), "a monitor with knotes is freed");
+        assert!(state.hooks == 0, "a monitor is freed that knotes still keep");
+        assert!(state.owner == 0, "a monitor with an owner for SIGIO is freed");
+        assert!(
+            state.drained || state.timer != BPFRS_TIMER_WAITING,
+            "a monitor with a running callout is freed"
+        );
     }
 
     /// Takes stopped callouts off the wheel, and lets one that found itself
@@ -255,8 +328,7 @@ unsafe fn borrow(raw: *mut bpfrs_monitor) -> Hold<Monitor> {
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_monitor_alloc() -> *mut bpfrs_monitor {
     thread::may_sleep("malloc(9) with M_WAITOK");
-    let inner = Inner { lock: Lock::new("monitor"), state: Mutex::default() };
-    Hold::new(Monitor(Arc::new(inner))).into_raw()
+    Hold::new(Monitor(Arc::new(Inner::new()))).into_raw()
 }
 
 #[unsafe(no_mangle)]
@@ -264,17 +336,7 @@ unsafe extern "C" fn bpfrs_kpi_monitor_free(raw: *mut bpfrs_monitor) {
     // SAFETY: the driver's monitor; its reference is given up here.
     let monitor = unsafe { Hold::<Monitor>::from_raw(raw) };
     monitor.forget_callouts();
-    assert!(monitor.lock.is_free(), "a locked monitor is freed");
-    {
-        let state = guard(&monitor.state);
-        assert!(state.sleepers.is_empty(), "a monitor with sleepers is freed");
-        assert!(state.selecters.is_empty(), "a monitor with selecters is freed");
-        assert!(state.owner == 0, "a monitor with an owner for SIGIO is freed");
-        assert!(
-            state.drained || state.timer != BPFRS_TIMER_WAITING,
-            "a monitor with a running callout is freed"
-        );
-    }
+    monitor.check_unused();
     drop(monitor);
 }
 
@@ -374,4 +436,38 @@ unsafe extern "C" fn bpfrs_kpi_monitor_getown(raw: *mut bpfrs_monitor) -> c_int 
 unsafe extern "C" fn bpfrs_kpi_monitor_drain(raw: *mut bpfrs_monitor) {
     // SAFETY: the driver's monitor.
     unsafe { borrow(raw) }.drain();
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_monitor_knote_add(
+    raw: *mut bpfrs_monitor,
+    knote: *mut knote,
+    hook: *mut c_void,
+) {
+    // SAFETY: the driver's monitor, and the knote of its d_kqfilter.
+    let (monitor, knote) = unsafe { (borrow(raw), Hold::borrow(knote)) };
+    monitor.add_knote(knote, hook);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_monitor_knote_remove(raw: *mut bpfrs_monitor, knote: *mut knote) {
+    // SAFETY: the driver's monitor, and the knote of its f_detach.
+    let (monitor, knote) = unsafe { (borrow(raw), Hold::borrow(knote)) };
+    monitor.lock();
+    monitor.forget_knote(&knote);
+    guard(&monitor.state).hooks -= 1;
+    monitor.unlock();
+    drop(monitor);
+    // Others have the mutex now, before mtx_unlock(9) returned here.
+    clock::pause(Duration::ZERO);
+    hook::run(Hook::Detach);
+    // SAFETY: mtx_unlock(9) may touch the mutex until it returns: the driver's
+    // monitor is still there.
+    drop(unsafe { borrow(raw) });
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_monitor_knotes_drop(raw: *mut bpfrs_monitor) -> u32 {
+    // SAFETY: the driver's monitor.
+    unsafe { borrow(raw) }.drop_knotes()
 }

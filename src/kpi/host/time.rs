@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bpfrs_sys::{BPFRS_TIME_FAST, bpfrs_bintime, bpfrs_const};
 
 use super::super::time::Bintime;
-use super::{guard, thread};
+use super::{clock, guard, thread};
 
 /// Ticks a second.
 pub const HZ: c_int = 1000;
@@ -99,5 +99,5 @@ extern "C" fn bpfrs_kpi_hz() -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_pause(ticks: c_int) {
     thread::may_sleep("pause(9)");
-    std::thread::sleep(duration(ticks));
+    clock::pause(duration(ticks));
 }

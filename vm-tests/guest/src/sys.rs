@@ -60,11 +60,13 @@ const SYS_NANOSLEEP: usize = 240;
 const SYS_KLDLOAD: usize = 304;
 const SYS_KLDFIND: usize = 306;
 const SYS_SCHED_YIELD: usize = 331;
+const SYS_KQUEUE: usize = 362;
 const SYS_NMOUNT: usize = 378;
 const SYS_SIGACTION: usize = 416;
 const SYS_KLDUNLOADF: usize = 444;
 const SYS_MMAP: usize = 477;
 const SYS_FSTATAT: usize = 552;
+const SYS_KEVENT: usize = 560;
 
 /// An error number of FreeBSD.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -439,6 +441,31 @@ impl Fd {
         unsafe { call(SYS_SELECT, [bit + 1, set_at, 0, 0, time_at, 0]) }.map(|ready| ready == 1)
     }
 
+    /// kqueue(2).
+    pub(crate) fn kqueue() -> Result<Self> {
+        call_plain(SYS_KQUEUE, 0, 0).map(|fd| Self(as_int(fd)))
+    }
+
+    /// kevent(2): registers a filter (EVFILT_*) for `watched` with this kqueue, or with EV_DELETE
+    /// takes it back.
+    pub(crate) fn register(&self, watched: &Self, filter: i16, flags: u16) -> Result<()> {
+        let change = Kevent { ident: int(watched.0), filter, flags, ..Kevent::default() };
+        let at = ptr::from_ref(&change).expose_provenance();
+        // SAFETY: one struct kevent to read; no list of events, no timeout.
+        unsafe { call(SYS_KEVENT, [int(self.0), at, 1, 0, 0, 0]) }.map(drop)
+    }
+
+    /// kevent(2): waits for events, `None` for ever. None at a timeout.
+    pub(crate) fn events(&self, timeout: Option<Duration>) -> Result<Vec<Kevent>> {
+        let mut events = [Kevent::default(); 8];
+        let time = timeout.map(|t| [t.as_secs(), u64::from(t.subsec_nanos())]);
+        let time_at = time.as_ref().map_or(0, |time| time.as_ptr().expose_provenance());
+        let at = events.as_mut_ptr().expose_provenance();
+        // SAFETY: room for so many events, and a struct timespec or NULL.
+        let count = unsafe { call(SYS_KEVENT, [int(self.0), 0, 0, at, events.len(), time_at]) }?;
+        Ok(events.get(..count).unwrap_or_default().to_vec())
+    }
+
     /// Keeps the descriptor open for ever: for tests that end with their process.
     pub(crate) fn leak(self) {
         core::mem::forget(self);
@@ -464,6 +491,23 @@ pub(crate) fn print(mut data: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+/// struct kevent since FreeBSD 12.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Kevent {
+    /// The descriptor.
+    pub(crate) ident: usize,
+    /// EVFILT_*.
+    pub(crate) filter: i16,
+    /// EV_*.
+    pub(crate) flags: u16,
+    pub(crate) fflags: u32,
+    /// Bytes to be read or written.
+    pub(crate) data: i64,
+    pub(crate) udata: usize,
+    pub(crate) ext: [u64; 4],
 }
 
 /// What stat(2) says of a path, as far as the tests ask.

@@ -3,6 +3,7 @@
 
 mod data_path;
 pub(crate) mod exact_capture;
+pub(crate) mod kqueue;
 mod life_of_an_open;
 mod several_mounts;
 
@@ -194,6 +195,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     let all: Vec<&Test> = data_path::TESTS
         .iter()
         .chain(exact_capture::TESTS)
+        .chain(kqueue::TESTS)
         .chain(life_of_an_open::TESTS)
         .chain(several_mounts::TESTS)
         .filter(|test| test.stock || !bench.stock)

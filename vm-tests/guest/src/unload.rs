@@ -11,8 +11,8 @@ use crate::arguments::{Arguments, Device};
 use crate::bpf::{self, Bpf, POLL_READ, REJECT, SOON};
 use crate::driver::{self, eventually};
 use crate::report::{self, Reporter};
-use crate::sys::{self, Errno};
-use crate::tests::{Child, Trouble, Verdict, While, ensure, equal, refused};
+use crate::sys::{self, Errno, Fd};
+use crate::tests::{Child, Trouble, Verdict, While, ensure, equal, kqueue, refused};
 
 pub(crate) fn run(arguments: &Arguments) -> i32 {
     let Some(path) = arguments.get("--module") else {
@@ -30,6 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     let mut reporter = Reporter::new();
     let mut good = reporter.case("unload-is-refused-while-open", || module.refused_while_open());
     good &= reporter.case("forced-unload-ends-sleepers", || module.forced_with_sleepers());
+    good &= reporter.case("forced-unload-takes-knotes", || module.forced_with_knotes());
     good &= reporter.case("load-and-unload", || module.many_times(count));
     reporter.end();
     i32::from(!good)
@@ -107,6 +108,41 @@ impl Module {
         equal!("lo0 promiscuous", bpf::is_promiscuous("lo0")?, false);
         let open = Bpf::open(&self.device.node(0)).map(drop);
         equal!("open of a node that is gone", open, refused(libc::ENOENT));
+        Ok(())
+    }
+
+    /// A knote would call the module: it sees the end, and goes before it. Its kqueue and its file
+    /// stay, and can be used.
+    fn forced_with_knotes(&self) -> Verdict {
+        let id = self.load()?;
+        let path = self.device.node(0);
+        let gone = || Bpf::open(&path).is_err_and(|errno| errno.0 == libc::ENOENT);
+        let watcher = Child::start(|| {
+            let (Ok(bpf), Ok(queue)) = (Bpf::open(&path), Fd::kqueue()) else { return 1 };
+            if queue.register(&bpf.fd, libc::EVFILT_READ, libc::EV_ADD).is_err() {
+                return 2;
+            }
+            if !queue.events(None).is_ok_and(|events| kqueue::is_end(&events)) {
+                return 3;
+            }
+            if !eventually(Duration::from_secs(5), gone) {
+                return 4;
+            }
+            sys::sleep(Duration::from_millis(500));
+            if queue.register(&bpf.fd, libc::EVFILT_READ, libc::EV_ADD) != refused(libc::ENXIO) {
+                return 5;
+            }
+            match queue.events(Some(Duration::ZERO)) {
+                Ok(events) if events.is_empty() => 0,
+                _ => 6,
+            }
+        })?;
+        sys::sleep(Duration::from_millis(300));
+        ensure!(watcher.runs(), "the watcher does not wait");
+        let forced =
+            Child::start(|| Self::unload(id, true).err().map_or(0, |Errno(number)| number))?;
+        equal!("kldunload -f", forced.finish(Duration::from_secs(10))?, 0);
+        equal!("the watcher (see its steps)", watcher.finish(Duration::from_secs(8))?, 0);
         Ok(())
     }
 

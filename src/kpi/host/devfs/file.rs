@@ -10,6 +10,7 @@ use bpfrs_sys::{self as sys, bpfrs_const, bpfrs_ioc};
 
 use super::super::clock::Deadline;
 use super::super::errno::{EIO, ENOTTY};
+use super::super::kqueue::{Watcher, new_descriptor};
 use super::super::object::Hold;
 use super::super::thread::{Channel, End, Thread, with_file};
 use super::super::user::Uio;
@@ -73,6 +74,14 @@ impl OpenFile {
     fn enter(&self) -> Option<Inside> {
         Inside::enter(&self.vnode.0.rdev()?)
     }
+
+    /// devfs_kqfilter_f.
+    pub(in super::super) fn kqfilter(&self, knote: *mut sys::knote, filter: c_int) -> c_int {
+        let Some(inside) = self.enter() else { return bpfrs_const::BPFRS_ENXIO };
+        // SAFETY: the cdev has a reference during the call, and so has the
+        // knote.
+        with_file(self, || unsafe { sys::bpfrs_rs_kqfilter(inside.0.raw(), knote, filter) })
+    }
 }
 
 impl Drop for OpenFile {
@@ -86,10 +95,51 @@ impl Drop for OpenFile {
 }
 
 /// A file descriptor. Dropping the last one of a file closes the file.
-#[derive(Clone)]
-pub struct File(Arc<OpenFile>);
+pub struct File(Arc<OpenFile>, Descriptor);
+
+struct Descriptor {
+    number: u64,
+    /// `fd_kqlist`, as far as it is about this one.
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+impl Descriptor {
+    fn new() -> Self {
+        Descriptor { number: new_descriptor(), watchers: Mutex::default() }
+    }
+}
+
+/// dup(2).
+impl Clone for File {
+    fn clone(&self) -> Self {
+        File(Arc::clone(&self.0), Descriptor::new())
+    }
+}
+
+impl Drop for File {
+    /// The knotes of a descriptor go first, then its reference to the file.
+    fn drop(&mut self) {
+        let watchers = std::mem::take(&mut *guard(&self.1.watchers));
+        for watcher in watchers {
+            watcher.descriptor_closes(self.1.number);
+        }
+    }
+}
 
 impl File {
+    /// Its number, which kevent(2) calls it by.
+    pub fn descriptor(&self) -> u64 {
+        self.1.number
+    }
+
+    pub(in super::super) fn open_file(&self) -> &Arc<OpenFile> {
+        &self.0
+    }
+
+    pub(in super::super) fn watched_by(&self, watcher: Watcher) {
+        guard(&self.1.watchers).push(watcher);
+    }
+
     /// open(2) of `/dev/bpfrs<unit>`.
     ///
     /// # Errors
@@ -113,13 +163,14 @@ impl File {
 
     pub(super) fn open_at(vnode: Use) -> Result<File, i32> {
         let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
-        let file = File(Arc::new(OpenFile {
+        let open = OpenFile {
             data: cdev.raw::<sys::cdev>().expose_provenance(),
             vnode,
             private: Mutex::new(None),
             non_block: AtomicBool::new(false),
             opened: AtomicBool::new(false),
-        }));
+        };
+        let file = File(Arc::new(open), Descriptor::new());
         // devfs_open: the vnode lock is not held in d_open.
         let Some(inside) = Inside::enter(&cdev) else { return Err(bpfrs_const::BPFRS_ENXIO) };
         // SAFETY: the cdev has a reference during the call.
