@@ -5,10 +5,11 @@
 # them through the environment.
 
 .POSIX:
-.PHONY: help setup kmod legacy check-ko bindings check-bindings lint test \
+.PHONY: help demo setup kmod legacy check-ko bindings check-bindings lint test \
 	loom shuttle life controls vm-test vm-race load unload install clean
 
 help:
+	@echo "make demo            the revoke(2) race on this host: the 2008 pattern, then bpfrs"
 	@echo "make setup           install what is needed (Debian, root), or name it"
 	@echo "make kmod            build bpfrs.ko"
 	@echo "make check-ko        check the finished bpfrs.ko"
@@ -28,6 +29,9 @@ help:
 	@echo "SYSDIR=/path/to/sys  KERNBUILDDIR=/path/to/obj   build against a source tree (12.1 and later)"
 	@echo "OUT=dir              where kmod puts bpfrs.ko (target/kmod/freebsdN-ARCH)"
 	@echo "BPFRS_GUEST=dir      what vm-* boot: see vm-tests/README.md"
+
+demo:
+	@sys/build/demo.sh
 
 setup:
 	@sys/build/setup.sh

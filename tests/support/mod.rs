@@ -85,14 +85,21 @@ pub(crate) fn alone<F: FnOnce()>(test: F) {
     assert!(output.status.success(), "{}\n{text}", output.status);
 }
 
-/// Runs a test that ends its process with `message`.
-pub(crate) fn dies<F: FnOnce()>(message: &str, test: F) {
+/// Runs a test in its own process, however that ends: its exit code, if no
+/// signal ended it, and its stderr. None in that process itself.
+pub(crate) fn last_words<F: FnOnce()>(test: F) -> Option<(Option<i32>, String)> {
     if is_child() {
-        return session(test);
+        session(test);
+        return None;
     }
     let output = again(&test);
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "nobody complained: {message}\n{text}");
+    Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// Runs a test that ends its process with `message`.
+pub(crate) fn dies<F: FnOnce()>(message: &str, test: F) {
+    let Some((code, text)) = last_words(test) else { return };
+    assert!(code != Some(0), "nobody complained: {message}\n{text}");
     assert!(text.contains(message), "not the complaint {message:?}:\n{text}");
 }
 

@@ -4,29 +4,9 @@
 
 use std::sync::LazyLock;
 
+use bpfrs_verdict::{Finding, PANIC};
 use bpfrs_vm_protocol::decode;
 use regex::Regex;
-use serde::Serialize;
-
-/// One complaint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    /// What sort it is.
-    pub(crate) kind: &'static str,
-    /// The line it began at, counted from where the search did.
-    pub(crate) line: usize,
-    /// The complaint and its backtrace, as the kernel printed them.
-    pub(crate) quote: Vec<String>,
-}
-
-impl Finding {
-    /// The guest does not outlive it.
-    pub(crate) fn is_fatal(&self) -> bool {
-        self.kind == PANIC
-    }
-}
-
-const PANIC: &str = "panic";
 
 /// Text in a line → kind of complaint.
 const PATTERNS: &[(&str, &str)] = &[

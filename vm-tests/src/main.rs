@@ -117,7 +117,7 @@ struct RaceOptions {
     full: bool,
     /// Only these drivers
     #[arg(long, value_enum, value_delimiter = ',', default_value = "legacy,stock,bpfrs")]
-    drivers: Vec<race::Driver>,
+    drivers: Vec<bpfrs_verdict::Driver>,
     /// Reader processes
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(4..=64))]
     readers: u64,

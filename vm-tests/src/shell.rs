@@ -6,11 +6,12 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use bpfrs_verdict::Finding;
 use bpfrs_vm_protocol::{Message, decode};
 use regex::Regex;
 
 use crate::console::Nothing;
-use crate::findings::{self, Finding};
+use crate::findings;
 use crate::guest::{Boot, Guest};
 use crate::machine::Machine;
 

@@ -16,11 +16,12 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex as Hidden};
 use std::time::Duration;
 
-use bpfrs_sys::{self as sys, bpfrs_const, cdev, vnode};
+use bpfrs_sys::{bpfrs_const, cdev, vnode};
 
 pub use file::File;
 pub(super) use file::OpenFile;
 
+use super::driver::driver;
 use super::errno::ENOENT;
 use super::hook::{self, Hook};
 use super::lock::Lock;
@@ -58,7 +59,7 @@ impl Private {
         if let Some(value) = value {
             thread::may_sleep("a cdevpriv destructor");
             // SAFETY: stored by the driver, and taken out once.
-            unsafe { sys::bpfrs_rs_dtor(std::ptr::with_exposed_provenance_mut(value)) };
+            unsafe { (driver().dtor)(std::ptr::with_exposed_provenance_mut(value)) };
         }
     }
 }
@@ -130,7 +131,7 @@ impl Vnode {
         self.lock.release();
         if let Some(inside) = Inside::enter(&cdev) {
             // SAFETY: the cdev has a reference during the call.
-            unsafe { sys::bpfrs_rs_close(inside.0.raw(), revoke.into()) };
+            unsafe { (driver().close)(inside.0.raw(), revoke.into()) };
         }
         self.lock.acquire();
     }
@@ -293,10 +294,12 @@ impl Mount {
         // sys_revoke: nothing to do if we are the only user.
         let users: usize = all().iter().map(|vnode| users(vnode)).sum();
         if users > 1 {
-            with_file(current_file(), || vnode.locked(Vnode::gone));
-            for other in all() {
-                Use::new(other).locked(Vnode::gone);
-            }
+            with_file("revoke(2)", current_file(), || {
+                vnode.locked(Vnode::gone);
+                for other in all() {
+                    Use::new(other).locked(Vnode::gone);
+                }
+            });
         }
         Ok(())
     }
@@ -309,7 +312,7 @@ impl Mount {
         };
         for vnode in all {
             vnode.lock.acquire();
-            vnode.gone();
+            with_file("unmount(2)", current_file(), || vnode.gone());
             vnode.lock.release();
         }
     }
@@ -329,13 +332,13 @@ pub fn revoke(unit: i32) -> Result<(), i32> {
 /// # Errors
 /// As [`revoke`].
 pub fn revoke_inside(file: &File, unit: i32) -> Result<(), i32> {
-    with_file(file.as_ptr(), || revoke(unit))
+    with_file("revoke(2)", file.as_ptr(), || revoke(unit))
 }
 
 /// dev_clone: the driver makes the node.
 fn clone(unit: c_int) -> Result<Hold<Cdev>, i32> {
     // SAFETY: the dev_clone handler is registered.
-    let made = module::while_cloning(|| unsafe { sys::bpfrs_rs_clone(unit) });
+    let made = module::while_cloning(|| unsafe { (driver().clone)(unit) });
     match made {
         None => Err(ENOENT),
         Some(raw) if raw.is_null() => Err(ENOENT),
@@ -382,7 +385,7 @@ unsafe extern "C" fn bpfrs_kpi_node_destroy(raw: *mut cdev) {
     while state.threads != 0 {
         drop(state);
         // SAFETY: the cdev is kept here. devfs' mutex is held in the kernel.
-        thread::without_sleeping(thread::PURGE, || unsafe { sys::bpfrs_rs_purge(raw) });
+        thread::without_sleeping(thread::PURGE, || unsafe { (driver().purge)(raw) });
         state = guard_seen(&cdev.state);
         if state.threads != 0 {
             // Longer here than hz / 10 there would only be slow.

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool as HiddenBool, AtomicI32, AtomicUsize, Orderi
 
 use bpfrs_sys::{self as sys, BPFRS_IFNAMSIZ, bpfrs_const, ifnet};
 
+use super::driver::driver;
 use super::mbuf::Chain;
 use super::object::{Hold, Kind};
-use super::{epoch, guard, guard_seen, module, thread};
+use super::thread::{self, current_file, with_file};
+use super::{epoch, guard, guard_seen, module};
 use crate::kpi::epoch::pin;
 use crate::kpi::primitive::{AtomicBool, Mutex, statics};
 
@@ -99,7 +101,7 @@ impl Interface {
     pub fn depart(&self) {
         registry(|ifnets| ifnets.retain(|other| !other.same(&self.0)));
         // SAFETY: the driver is loaded; the interface is kept by self.
-        module::while_loaded(|| unsafe { sys::bpfrs_rs_ifdeparture(self.0.raw()) });
+        module::while_loaded(|| unsafe { (driver().ifdeparture)(self.0.raw()) });
     }
 
     /// How often promiscuous mode was asked for.
@@ -134,15 +136,15 @@ impl Interface {
         pin(|_| {
             if self.is_tapped() {
                 // SAFETY: header and chain are borrowed during the call.
-                unsafe {
-                    sys::bpfrs_rs_tap(
+                with_file("if_output", current_file(), || unsafe {
+                    (driver().tap)(
                         self.0.raw(),
                         header.as_ptr().cast(),
                         header.len(),
                         chain.raw(),
                         inbound.into(),
                     );
-                }
+                });
             }
         });
     }

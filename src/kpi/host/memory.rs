@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! malloc(9): every allocation is known, and freed memory is watched.
+//! malloc(9): every allocation is known, and freed memory is watched: by its
+//! contents here, by the MMU in `memguard`.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::Mutex;
 
-use super::{guard, thread};
+use super::{guard, memguard, thread};
 
 /// What freed memory is filled with.
 const POISON: u8 = 0xde;
@@ -51,7 +52,7 @@ fn check(address: usize, layout: Layout) {
 
 /// How many allocations are alive.
 pub(super) fn live() -> usize {
-    guard(&HEAP).live.as_ref().map_or(0, HashMap::len)
+    guard(&HEAP).live.as_ref().map_or(0, HashMap::len) + memguard::live()
 }
 
 /// Panics if any freed memory was written to since.
@@ -72,6 +73,9 @@ pub fn set_quarantine(room: usize) {
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_malloc(size: usize) -> *mut c_void {
     thread::may_sleep("malloc(9) with M_WAITOK");
+    if memguard::is_on() {
+        return memguard::malloc(size);
+    }
     let layout = Layout::from_size_align(size.max(1), 16).expect("a sane size");
     // SAFETY: the layout is not empty.
     let memory = unsafe { alloc_zeroed(layout) };
@@ -83,7 +87,7 @@ extern "C" fn bpfrs_kpi_malloc(size: usize) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_free(memory: *mut c_void) {
-    if memory.is_null() {
+    if memory.is_null() || memguard::free(memory) {
         return;
     }
     let mut heap = guard(&HEAP);

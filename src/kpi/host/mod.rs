@@ -15,14 +15,14 @@
 //! |---|---|
 //! | `thread` | struct thread: what it holds, how it is woken |
 //! | `object` | counted kernel objects: cdevs, vnodes, interfaces |
-//! | `memory` | malloc(9) |
+//! | `memory`, `memguard` | malloc(9), memguard(9) |
 //! | `epoch` | epoch(9); `epoch_checked` under a model checker |
 //! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
 //! | `kqueue` | kqueue(2), knote(9) |
 //! | `ifnet`, `mbuf` | interfaces and packets |
 //! | `user`, `time`, `clock`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
-//! | `module` | kldload(2), kldunload(2) |
+//! | `module`, `driver` | kldload(2), kldunload(2), and what they load |
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -34,6 +34,7 @@
 mod clock;
 mod control;
 mod devfs;
+mod driver;
 #[cfg_attr(any(bpfrs_loom, bpfrs_shuttle), path = "epoch_checked.rs")]
 mod epoch;
 mod hook;
@@ -41,6 +42,7 @@ mod ifnet;
 mod kqueue;
 mod lock;
 mod mbuf;
+mod memguard;
 mod memory;
 mod module;
 mod monitor;
@@ -58,13 +60,15 @@ use crate::kpi::primitive;
 #[cfg(any(bpfrs_loom, bpfrs_shuttle))]
 pub use clock::pass_time;
 pub use devfs::{File, Mount, revoke, revoke_inside};
+pub use driver::{BPFRS, Driver};
 pub use epoch::{EpochHold, pending as epoch_pending, settle};
 pub use hook::{Hook, set_hook};
 pub use ifnet::{Interface, inject};
 pub use kqueue::{Kevent, Kqueue};
 pub use mbuf::Chain;
+pub use memguard::{MEMGUARD_EXIT, set_memguard};
 pub use memory::{check_freed, set_quarantine};
-pub use module::{Census, census, is_loaded, load, unload};
+pub use module::{Census, census, is_loaded, load, load_driver, unload};
 pub use monitor::signals;
 pub use thread::Thread;
 pub use time::{Frozen, HZ, freeze as freeze_clock};

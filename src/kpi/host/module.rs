@@ -4,9 +4,10 @@
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bpfrs_sys::{self as sys, bpfrs_const};
+use bpfrs_sys::bpfrs_const;
 
 use super::devfs::{self, Cdev, Vnode};
+use super::driver::{self, BPFRS, Driver, driver};
 use super::ifnet::{self, Ifnet};
 use super::monitor::Monitor;
 use super::object::Kind;
@@ -46,8 +47,17 @@ pub(super) fn while_loaded<R>(body: impl FnOnce() -> R) -> Option<R> {
 /// # Errors
 /// What the driver says.
 pub fn load() -> Result<(), i32> {
+    load_driver(&BPFRS)
+}
+
+/// kldload(2) of another driver, in place of this crate's.
+///
+/// # Errors
+/// What the driver says.
+pub fn load_driver(new: &'static Driver) -> Result<(), i32> {
+    driver::set(new);
     // SAFETY: no other entry point is called before.
-    check(unsafe { sys::bpfrs_rs_load() })?;
+    check(unsafe { (new.load)() })?;
     set(&LOADED, true);
     set(&CLONING, true);
     Ok(())
@@ -72,7 +82,7 @@ pub fn unload(force: bool) -> Result<(), i32> {
     }
     set(&CLONING, false);
     // SAFETY: the driver is loaded, and its dev_clone handler gone.
-    let result = check(unsafe { sys::bpfrs_rs_unload(refused.into()) });
+    let result = check(unsafe { (driver().unload)(refused.into()) });
     let left = epoch::pending();
     if result.is_err() {
         set(&CLONING, true);

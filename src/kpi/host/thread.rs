@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex as Hidden, Weak};
 
 use super::clock::{self, Deadline};
 use super::devfs::OpenFile;
-use super::{guard, guard_seen};
+use super::{guard, guard_seen, memguard};
 use crate::kpi::primitive::{Condvar, Mutex, thread_local};
 
 /// A thread that has called the kernel: sleepers and signals are told by it.
@@ -142,6 +142,8 @@ struct Local {
     context: Cell<Option<&'static str>>,
     /// `td_fpop`.
     file: Cell<*const OpenFile>,
+    /// The operation it is in, for reports.
+    call: Cell<&'static str>,
 }
 
 /// All threads, for the grace periods.
@@ -157,6 +159,7 @@ thread_local! {
             wait: Mutex::new(Wait::default()),
             changed: Condvar::new(),
         });
+        memguard::prepare();
         let mut threads = guard(&THREADS);
         threads.retain(|thread| thread.strong_count() != 0);
         threads.push(Arc::downgrade(&inner));
@@ -166,6 +169,7 @@ thread_local! {
             monitors: RefCell::default(),
             context: Cell::new(None),
             file: Cell::new(std::ptr::null()),
+            call: Cell::new("no operation"),
         }
     };
 }
@@ -230,10 +234,24 @@ pub(super) fn current_file() -> *const OpenFile {
     LOCAL.with(|local| local.file.get())
 }
 
-/// Runs `body` as an operation on `file`.
-pub(super) fn with_file<R>(file: *const OpenFile, body: impl FnOnce() -> R) -> R {
-    let before = LOCAL.with(|local| local.file.replace(file));
+/// Runs `body` as the operation `call` on `file`.
+pub(super) fn with_file<R>(
+    call: &'static str,
+    file: *const OpenFile,
+    body: impl FnOnce() -> R,
+) -> R {
+    let before = LOCAL.with(|local| (local.file.replace(file), local.call.replace(call)));
     let result = body();
-    LOCAL.with(|local| local.file.set(before));
+    LOCAL.with(|local| (local.file.set(before.0), local.call.set(before.1)));
     result
+}
+
+/// The calling thread, and what it is doing.
+pub(super) fn describe() -> String {
+    LOCAL.with(|local| {
+        let (id, thread) = (local.thread.id(), std::thread::current());
+        let name = thread.name().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+        let place = local.context.get().unwrap_or(local.call.get());
+        format!("thread {id}{name}, in {place}")
+    })
 }

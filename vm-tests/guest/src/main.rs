@@ -9,7 +9,6 @@ mod after_revoke;
 mod arguments;
 mod bpf;
 mod driver;
-mod histogram;
 mod loopback;
 mod race;
 mod report;

@@ -2,125 +2,32 @@
 //! The reproducer: lo0 under a flood, readers that open, set up, read and die, and a revoke(2)
 //! every millisecond or so, all at once; counted and timed.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
+use bpfrs_vm_protocol::tally::{MAX_READERS, Random, Tally, count, nanoseconds};
 use bpfrs_vm_protocol::{Message, Race};
-use zerocopy::FromZeros;
 
 use crate::arguments::{Arguments, Device};
 use crate::bpf::{self, ACCEPT, Bpf, REJECT};
 use crate::driver;
-use crate::histogram::Histogram;
 use crate::loopback;
 use crate::report::{self, Reporter};
-use crate::sys::{self, ERRNO_MAX, Errno, Pid, Result};
+use crate::sys::{self, Errno, Pid, Result};
 
-const MAX_READERS: usize = 64;
-/// A reader that revoke(2) has not woken by then counts as asleep, and is killed.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// SIGKILL must have worked by then, and nodes must be free.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// Echo requests a second and family: enough to keep readers busy, little enough for emulation.
 const FLOOD_RATE: u64 = 400;
 
-/// How often each errno came.
-#[derive(FromZeros)]
-#[repr(C)]
-struct Errors([AtomicU64; ERRNO_MAX]);
-
-impl Errors {
-    fn add(&self, errno: Errno) {
-        let index = usize::try_from(errno.0).unwrap_or(0).min(ERRNO_MAX - 1);
-        if let Some(count) = self.0.get(index) {
-            count.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn by_name(&self) -> BTreeMap<String, u64> {
-        self.0
-            .iter()
-            .zip(0..)
-            .filter(|(count, _)| count.load(Relaxed) > 0)
-            .map(|(count, number)| (Errno(number).name(), count.load(Relaxed)))
-            .collect()
-    }
-}
-
-/// What one reader is doing, for the revoker.
-#[derive(FromZeros)]
-#[repr(C)]
-struct Slot {
-    /// 1 + the node that it is blocked on, or 0.
-    waits_on: AtomicU64,
-    /// When the first revoke(2) of that node during this wait began (ns), or 0.
-    revoked_at: AtomicU64,
-}
-
-/// What all processes of a run have in common.
-#[derive(FromZeros)]
-#[repr(C)]
-struct Shared {
-    opens: AtomicU64,
-    opens_busy: AtomicU64,
-    open_errors: Errors,
-    setup_errors: Errors,
-    reads: AtomicU64,
-    read_timeouts: AtomicU64,
-    read_errors: Errors,
-    packets: AtomicU64,
-    bytes: AtomicU64,
-    bad_records: AtomicU64,
-    captured: AtomicU64,
-    dropped: AtomicU64,
-    sent: AtomicU64,
-    revokes: AtomicU64,
-    revoke_errors: Errors,
-    revoke_time: Histogram,
-    blocked: AtomicU64,
-    woken: AtomicU64,
-    woken_late: AtomicU64,
-    returned: AtomicU64,
-    killed: AtomicU64,
-    asleep: AtomicU64,
-    wake_time: Histogram,
-    slots: [Slot; MAX_READERS],
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Relaxed);
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Pseudo-random numbers (xorshift64*): which of the many orders of events comes is chance anyway.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        Self(
-            nanoseconds(sys::now()) ^ (u64::from(Pid::current().number().unsigned_abs()) << 32) | 1,
-        )
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize;
-        high % limit.max(1)
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
+/// A generator of choices, different in each process.
+fn random() -> Random {
+    let process = u64::from(Pid::current().number().unsigned_abs());
+    Random::new(nanoseconds(sys::now()) ^ (process << 32))
 }
 
 struct Plan {
@@ -179,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
 }
 
 fn race(plan: &Plan, reporter: &mut Reporter) -> Result<()> {
-    let shared: &Shared = sys::shared()?;
+    let shared: &Tally = sys::shared()?;
     let mut result = Race {
         device: plan.device.pattern.into(),
         readers: plan.readers as u64,
@@ -242,7 +149,7 @@ fn stuck_nodes(plan: &Plan) -> u64 {
 /// All processes of a run.
 struct Company<'a> {
     plan: &'a Plan,
-    shared: &'static Shared,
+    shared: &'static Tally,
     random: Random,
     /// By slot.
     readers: Vec<Pid>,
@@ -255,11 +162,11 @@ struct Company<'a> {
 }
 
 impl<'a> Company<'a> {
-    fn new(plan: &'a Plan, shared: &'static Shared) -> Result<Self> {
+    fn new(plan: &'a Plan, shared: &'static Tally) -> Result<Self> {
         let mut company = Self {
             plan,
             shared,
-            random: Random::new(),
+            random: random(),
             readers: Vec::new(),
             tcpdump: None,
             ping: None,
@@ -284,7 +191,7 @@ impl<'a> Company<'a> {
     fn supervise(&mut self) {
         while let Some((pid, _)) = sys::reap(None) {
             if let Some(slot) = self.readers.iter().position(|&p| p == pid) {
-                self.forget_wait(slot);
+                self.shared.forget_wait(slot);
                 if let (Ok(pid), Some(place)) = (self.hire(slot), self.readers.get_mut(slot)) {
                     *place = pid;
                 }
@@ -295,13 +202,8 @@ impl<'a> Company<'a> {
             }
         }
         let now = sys::now();
-        for (slot, reader) in self.shared.slots.iter().zip(&self.readers) {
-            let since = slot.revoked_at.load(Relaxed);
-            if since != 0
-                && nanoseconds(now) > since + nanoseconds(PATIENCE)
-                && slot.revoked_at.compare_exchange(since, 0, Relaxed, Relaxed).is_ok()
-            {
-                count(&self.shared.asleep);
+        for (slot, reader) in self.readers.iter().enumerate() {
+            if self.shared.sleeps_on(slot, now) {
                 reader.signal(libc::SIGKILL);
             }
         }
@@ -328,12 +230,9 @@ impl<'a> Company<'a> {
     /// spared: whether they wake is the question.
     fn kill_one(&mut self) {
         let victim = self.random.below(self.readers.len());
-        let (Some(reader), Some(slot)) = (self.readers.get(victim), self.shared.slots.get(victim))
-        else {
-            return;
-        };
-        if slot.revoked_at.load(Relaxed) == 0 || self.random.one_in(4) {
-            self.forget_wait(victim);
+        let Some(reader) = self.readers.get(victim) else { return };
+        if !self.shared.is_being_revoked(victim) || self.random.one_in(4) {
+            self.shared.forget_wait(victim);
             reader.signal(libc::SIGKILL);
         }
     }
@@ -363,20 +262,10 @@ impl<'a> Company<'a> {
         }
     }
 
-    /// A reader that is about to die by our hand cannot show that it was woken.
-    fn forget_wait(&self, slot: usize) {
-        if let Some(slot) = self.shared.slots.get(slot) {
-            slot.waits_on.store(0, Relaxed);
-            if slot.revoked_at.swap(0, Relaxed) != 0 {
-                count(&self.shared.killed);
-            }
-        }
-    }
-
     /// Ends them all.
     fn dismiss(&mut self) {
         for slot in 0..self.readers.len() {
-            self.forget_wait(slot);
+            self.shared.forget_wait(slot);
         }
         let mut left: Vec<Pid> = self.readers.drain(..).chain(self.others.drain(..)).collect();
         left.extend(self.tcpdump.take().map(|(pid, _)| pid));
@@ -394,31 +283,8 @@ impl<'a> Company<'a> {
     }
 
     fn fill(&self, r: &mut Race, start: Duration) {
-        let s = self.shared;
         r.seconds = (sys::now() - start).as_secs_f64();
-        r.opens = s.opens.load(Relaxed);
-        r.opens_busy = s.opens_busy.load(Relaxed);
-        r.open_errors = s.open_errors.by_name();
-        r.setup_errors = s.setup_errors.by_name();
-        r.reads = s.reads.load(Relaxed);
-        r.read_timeouts = s.read_timeouts.load(Relaxed);
-        r.read_errors = s.read_errors.by_name();
-        r.packets = s.packets.load(Relaxed);
-        r.bytes = s.bytes.load(Relaxed);
-        r.bad_records = s.bad_records.load(Relaxed);
-        r.captured = s.captured.load(Relaxed);
-        r.dropped = s.dropped.load(Relaxed);
-        r.sent = s.sent.load(Relaxed);
-        r.revokes = s.revokes.load(Relaxed);
-        r.revoke_errors = s.revoke_errors.by_name();
-        r.revoke_time = s.revoke_time.times();
-        r.blocked = s.blocked.load(Relaxed);
-        r.woken = s.woken.load(Relaxed);
-        r.woken_late = s.woken_late.load(Relaxed);
-        r.returned = s.returned.load(Relaxed);
-        r.killed = s.killed.load(Relaxed);
-        r.asleep = s.asleep.load(Relaxed);
-        r.wake_time = s.wake_time.times();
+        self.shared.fill(r, |errno| Errno(errno).name());
         r.tcpdump_runs = self.tcpdump_runs;
         r.stuck_processes = self.stuck;
         r.driver = driver::counters(self.plan.prefix).ok();
@@ -437,22 +303,16 @@ fn quietly(program: &str, arguments: &[&str]) -> i32 {
 }
 
 /// Revokes nodes at random, for ever.
-fn revoker(plan: &Plan, shared: &Shared) -> i32 {
-    let mut random = Random::new();
+fn revoker(plan: &Plan, shared: &Tally) -> i32 {
+    let mut random = random();
     loop {
         let node = random.below(plan.nodes);
         let path = plan.device.node(node);
         let begin = sys::now();
-        for slot in shared.slots.iter().take(plan.readers) {
-            if slot.waits_on.load(Relaxed) == node as u64 + 1
-                && slot.revoked_at.compare_exchange(0, nanoseconds(begin), Relaxed, Relaxed).is_ok()
-            {
-                count(&shared.blocked);
-            }
-        }
+        shared.revoke_begins(node, begin);
         match sys::revoke(&path) {
             Ok(()) => count(&shared.revokes),
-            Err(errno) => shared.revoke_errors.add(errno),
+            Err(errno) => shared.revoke_errors.add(errno.0),
         }
         shared.revoke_time.add(sys::now() - begin);
         sys::sleep(plan.pause);
@@ -469,16 +329,14 @@ enum Wait {
 
 struct Reader<'a> {
     plan: &'a Plan,
-    shared: &'a Shared,
-    slot: &'a Slot,
+    shared: &'a Tally,
+    slot: usize,
     random: Random,
 }
 
 impl<'a> Reader<'a> {
-    fn new(plan: &'a Plan, shared: &'a Shared, slot: usize) -> Self {
-        // There are as many slots as readers, at most.
-        let slot = &shared.slots[slot];
-        Self { plan, shared, slot, random: Random::new() }
+    fn new(plan: &'a Plan, shared: &'a Tally, slot: usize) -> Self {
+        Self { plan, shared, slot, random: random() }
     }
 
     /// One life: a few sessions, then an end without goodbye.
@@ -501,14 +359,14 @@ impl<'a> Reader<'a> {
                 return;
             }
             Err(errno) => {
-                self.shared.open_errors.add(errno);
+                self.shared.open_errors.add(errno.0);
                 sys::sleep(Duration::from_micros(200));
                 return;
             }
         };
         count(&self.shared.opens);
         if let Err(errno) = self.set_up(&bpf) {
-            self.shared.setup_errors.add(errno);
+            self.shared.setup_errors.add(errno.0);
         } else {
             self.read(&bpf, node);
         }
@@ -548,7 +406,7 @@ impl<'a> Reader<'a> {
         let orderly = self.random.one_in(2);
         for _ in 0..self.random.below(30) {
             if let Err(errno) = self.wait_and_read(bpf, node, wait) {
-                self.shared.read_errors.add(errno);
+                self.shared.read_errors.add(errno.0);
                 if self.random.one_in(4) {
                     // The dead descriptor must stay dead, whoever has the node by now.
                     let _ = bpf.flush();
@@ -570,7 +428,7 @@ impl<'a> Reader<'a> {
         // Who is woken must not queue for a CPU behind all the others: the driver's latency is the
         // question, not the scheduler's.
         sys::set_realtime(true);
-        self.slot.waits_on.store(node as u64 + 1, Relaxed);
+        self.shared.wait_begins(self.slot, node);
         // For poll and select death shows in the events; the read that follows tells it by errno.
         let (dead, result) = match wait {
             Wait::Read => {
@@ -583,13 +441,13 @@ impl<'a> Reader<'a> {
             }
             Wait::Select => (bpf.fd.select(None).is_err(), None),
         };
-        self.slot.waits_on.store(0, Relaxed);
+        self.shared.wait_ends(self.slot);
         let returned = sys::now();
         sys::set_realtime(false);
         let result = result.unwrap_or_else(|| bpf.fd.read(&mut buffer));
         // select(2) has no way to say "dead" but readable, and then the read fails.
         let dead = dead || matches!(wait, Wait::Select) && result.is_err_and(bpf::is_death);
-        self.account_wake(dead, returned);
+        self.shared.wait_ended(self.slot, dead, returned);
         match result? {
             0 => count(&self.shared.read_timeouts),
             length => {
@@ -604,19 +462,5 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
-    }
-
-    fn account_wake(&self, dead: bool, returned: Duration) {
-        let since = self.slot.revoked_at.swap(0, Relaxed);
-        if since == 0 {
-            return;
-        }
-        if !dead {
-            count(&self.shared.returned);
-            return;
-        }
-        let time = returned.saturating_sub(Duration::from_nanos(since));
-        self.shared.wake_time.add(time);
-        count(if time <= PATIENCE { &self.shared.woken } else { &self.shared.woken_late });
     }
 }

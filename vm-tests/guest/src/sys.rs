@@ -72,9 +72,6 @@ const SYS_KEVENT: usize = 560;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
 
-/// Number of errno values that [`Errno`] can be used as an index for.
-pub(crate) const ERRNO_MAX: usize = 100;
-
 impl Errno {
     /// Its name, or its number where no test ever expects it.
     pub(crate) fn name(self) -> String {

@@ -17,6 +17,9 @@
 
 extern crate alloc;
 
+pub mod histogram;
+pub mod tally;
+
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;

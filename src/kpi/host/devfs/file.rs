@@ -9,6 +9,7 @@ use std::time::Duration;
 use bpfrs_sys::{self as sys, bpfrs_const, bpfrs_ioc};
 
 use super::super::clock::Deadline;
+use super::super::driver::driver;
 use super::super::errno::{EIO, ENOTTY};
 use super::super::kqueue::{Watcher, new_descriptor};
 use super::super::object::Hold;
@@ -80,7 +81,9 @@ impl OpenFile {
         let Some(inside) = self.enter() else { return bpfrs_const::BPFRS_ENXIO };
         // SAFETY: the cdev has a reference during the call, and so has the
         // knote.
-        with_file(self, || unsafe { sys::bpfrs_rs_kqfilter(inside.0.raw(), knote, filter) })
+        with_file("kevent(2)", self, || unsafe {
+            (driver().kqfilter)(inside.0.raw(), knote, filter)
+        })
     }
 }
 
@@ -88,7 +91,7 @@ impl Drop for OpenFile {
     /// The last reference to the file is gone.
     fn drop(&mut self) {
         if self.opened.load(Ordering::Relaxed) {
-            with_file(self, || self.vnode.locked(Vnode::close));
+            with_file("close(2)", self, || self.vnode.locked(Vnode::close));
         }
         self.drop_private();
     }
@@ -157,7 +160,8 @@ impl File {
         let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
         let inside = Inside::enter(&cdev).ok_or(bpfrs_const::BPFRS_ENXIO)?;
         // SAFETY: the cdev has a reference during the call.
-        let error = with_file(std::ptr::null(), || unsafe { sys::bpfrs_rs_open(inside.0.raw()) });
+        let error =
+            with_file("open(2)", std::ptr::null(), || unsafe { (driver().open)(inside.0.raw()) });
         if error == 0 { Ok(()) } else { Err(error) }
     }
 
@@ -174,7 +178,8 @@ impl File {
         // devfs_open: the vnode lock is not held in d_open.
         let Some(inside) = Inside::enter(&cdev) else { return Err(bpfrs_const::BPFRS_ENXIO) };
         // SAFETY: the cdev has a reference during the call.
-        let error = with_file(file.as_ptr(), || unsafe { sys::bpfrs_rs_open(inside.0.raw()) });
+        let error =
+            with_file("open(2)", file.as_ptr(), || unsafe { (driver().open)(inside.0.raw()) });
         if error != 0 {
             file.0.drop_private();
         }
@@ -196,7 +201,7 @@ impl File {
     /// A step of open(2) after `d_open` failed: VOP_CLOSE of what was opened,
     /// which comes without the file; that closes when it is dropped.
     pub fn close_without(&self) {
-        with_file(std::ptr::null(), || self.0.vnode.locked(Vnode::close));
+        with_file("open(2)", std::ptr::null(), || self.0.vnode.locked(Vnode::close));
     }
 
     /// read(2): how many bytes.
@@ -211,8 +216,8 @@ impl File {
         let before = uio.left();
         // SAFETY: the cdev has a reference and the buffer is borrowed during
         // the call.
-        let error = with_file(self.as_ptr(), || unsafe {
-            sys::bpfrs_rs_read(inside.0.raw(), uio.raw(), flags)
+        let error = with_file("read(2)", self.as_ptr(), || unsafe {
+            (driver().read)(inside.0.raw(), uio.raw(), flags)
         });
         if error == 0 { Ok(before - uio.left()) } else { Err(error) }
     }
@@ -245,7 +250,7 @@ impl File {
             return bpfrs_const::BPFRS_POLLHUP | (events & readable);
         };
         // SAFETY: the cdev has a reference during the call.
-        with_file(self.as_ptr(), || unsafe { sys::bpfrs_rs_poll(inside.0.raw(), events) })
+        with_file("poll(2)", self.as_ptr(), || unsafe { (driver().poll)(inside.0.raw(), events) })
     }
 
     /// ioctl(2) with an argument.
@@ -285,8 +290,8 @@ impl File {
         let Some(inside) = self.0.enter() else { return Err(ENOTTY) };
         // SAFETY: the cdev has a reference during the call, and the buffer has
         // the command's length.
-        let error = with_file(self.as_ptr(), || unsafe {
-            sys::bpfrs_rs_ioctl(inside.0.raw(), command, data)
+        let error = with_file("ioctl(2)", self.as_ptr(), || unsafe {
+            (driver().ioctl)(inside.0.raw(), command, data)
         });
         if error == 0 { Ok(()) } else { Err(error) }
     }

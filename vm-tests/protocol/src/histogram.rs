@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! A distribution of times that many processes fill at once.
+//! A distribution of times that many threads or processes fill at once.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use bpfrs_vm_protocol::Times;
 use zerocopy::FromZeros;
+
+use crate::Times;
 
 /// Buckets within one power of two: a value is known to 1/16.
 const STEPS: usize = 16;
 const BUCKETS: usize = 40 * STEPS;
 
 /// Microseconds, in buckets that grow with the value.
-#[derive(FromZeros)]
+#[derive(Debug, FromZeros)]
 #[repr(C)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     max: AtomicU64,
 }
 
 impl Histogram {
-    pub(crate) fn add(&self, time: Duration) {
+    /// Adds one.
+    pub fn add(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         if let Some(bucket) = self.buckets.get(bucket_of(micros).min(BUCKETS - 1)) {
             bucket.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +30,8 @@ impl Histogram {
         self.max.fetch_max(micros, Ordering::Relaxed);
     }
 
-    pub(crate) fn times(&self) -> Times {
+    /// What was added so far.
+    pub fn times(&self) -> Times {
         let count: u64 = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).sum();
         let max = self.max.load(Ordering::Relaxed);
         let quantile = |per_cent: u64| {
@@ -61,4 +64,20 @@ fn upper_edge(bucket: usize) -> u64 {
     }
     let power = bucket / STEPS + 3;
     (((bucket % STEPS + STEPS + 1) as u64) << (power - 4)) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_known_to_a_sixteenth() {
+        let histogram = Histogram::new_zeroed();
+        for micros in 1..=1000 {
+            histogram.add(Duration::from_micros(micros));
+        }
+        let times = histogram.times();
+        assert_eq!((times.count, times.max), (1000, 1000));
+        assert!((500..=531).contains(&times.p50) && (990..=1000).contains(&times.p99), "{times:?}");
+    }
 }
