@@ -6,7 +6,8 @@
 
 .POSIX:
 .PHONY: help demo setup kmod legacy check-ko bindings check-bindings lint test \
-	loom shuttle life controls vm-test vm-race load unload install clean
+	loom shuttle life controls tsan asan fuzz soak vm-test vm-race load unload \
+	install clean
 
 help:
 	@echo "make demo            the revoke(2) race on this host: the 2008 pattern, then bpfrs"
@@ -19,6 +20,9 @@ help:
 	@echo "make loom, shuttle   the driver under a model checker: see docs/proof.md"
 	@echo "make life            the state machine of an open's life, explored"
 	@echo "make controls        break the driver on purpose and see it caught"
+	@echo "make tsan, asan      the driver on threads under a sanitizer, SECONDS=30 each test"
+	@echo "make fuzz            libFuzzer: TARGET=ops|filter|read SECONDS=60 or SECONDS=1000000x (runs)"
+	@echo "make soak            all of these, and more of the models: MINUTES=120 in all"
 	@echo "make lint            clippy, rustfmt, rustdoc, shellcheck"
 	@echo "make bindings        generate sys/src/bindings.rs again"
 	@echo "make check-bindings  fail if that would change it"
@@ -68,6 +72,18 @@ life:
 
 controls:
 	@sys/build/controls.sh
+
+tsan:
+	@sys/build/tsan.sh $(SECONDS)
+
+asan:
+	@sys/build/asan.sh $(SECONDS)
+
+fuzz:
+	@sys/build/fuzz.sh "$(TARGET)" $(SECONDS)
+
+soak:
+	@sys/build/soak.sh $(MINUTES)
 
 vm-test:
 	@sys/build/vm.sh test

@@ -118,7 +118,7 @@ fn opens_revokes_packets() {
         }
 
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(2) {
+        while start.elapsed() < stress_time(Duration::from_secs(2)) {
             std::thread::sleep(Duration::from_millis(100));
             host::check_freed();
         }
@@ -189,7 +189,7 @@ fn attach_and_departure() {
             })
             .collect();
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(1) {
+        while start.elapsed() < stress_time(Duration::from_secs(1)) {
             let lo1 = Interface::loopback("lo1");
             lo1.pass(2, &host::Chain::new(&[&[1; 20]]), true);
             std::thread::sleep(Duration::from_millis(1));
@@ -203,33 +203,43 @@ fn attach_and_departure() {
     });
 }
 
-/// I7: a forced unload in the middle of everything.
+/// I7: a forced unload in the middle of everything, again and again.
 #[test]
 fn unload_under_load() {
     run(|| {
-        let stop = Arc::new(AtomicBool::new(false));
-        let captured = Arc::new(AtomicU64::new(0));
-        let workers: Vec<_> = (1..4u64)
-            .map(|seed| {
-                let (stop, captured) = (Arc::clone(&stop), Arc::clone(&captured));
-                Worker::spawn(move || {
-                    let mut choices = Choices(seed);
-                    while !stop.load(Ordering::Relaxed) {
-                        let unit = choices.below(3) as i32;
-                        use_a_file(&mut choices, Mount::DEV, unit, &captured);
-                        host::inject("lo0", 2, &[&[3; 30]]);
-                    }
+        let (start, time) = (Instant::now(), stress_time(Duration::ZERO));
+        let mut rounds = 0;
+        loop {
+            let stop = Arc::new(AtomicBool::new(false));
+            let captured = Arc::new(AtomicU64::new(0));
+            let workers: Vec<_> = (1..4u64)
+                .map(|seed| {
+                    let (stop, captured) = (Arc::clone(&stop), Arc::clone(&captured));
+                    Worker::spawn(move || {
+                        let mut choices = Choices(seed + 4 * rounds);
+                        while !stop.load(Ordering::Relaxed) {
+                            let unit = choices.below(3) as i32;
+                            use_a_file(&mut choices, Mount::DEV, unit, &captured);
+                            host::inject("lo0", 2, &[&[3; 30]]);
+                        }
+                    })
                 })
-            })
-            .collect();
-        std::thread::sleep(Duration::from_millis(200));
-        // EBUSY if another end of an open has not come to its tap yet.
-        until(|| host::unload(true).is_ok());
-        stop.store(true, Ordering::Relaxed);
-        for worker in workers {
-            worker.join();
+                .collect();
+            std::thread::sleep(Duration::from_millis(200));
+            // EBUSY if another end of an open has not come to its tap yet.
+            until(|| host::unload(true).is_ok());
+            stop.store(true, Ordering::Relaxed);
+            for worker in workers {
+                worker.join();
+            }
+            // Readers of their own threads let go of their files.
+            until(|| host::census().vnodes == 0);
+            rounds += 1;
+            if start.elapsed() >= time {
+                break;
+            }
+            host::load().expect("the module loads again");
         }
-        // Readers of their own threads let go of their files.
-        until(|| host::census().vnodes == 0);
+        println!("unloads {rounds}");
     });
 }

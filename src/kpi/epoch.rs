@@ -20,7 +20,7 @@ use bpfrs_sys::{
     bpfrs_kpi_epoch_enter, bpfrs_kpi_epoch_exit,
 };
 
-use super::primitive::{AtomicPtr, AtomicUsize, Watch, const_fn, fence};
+use super::primitive::{AtomicPtr, AtomicUsize, Watch, acquire, const_fn, fence};
 use super::{memory, time};
 
 /// Proof of being inside an epoch section. Never sleep, fault or allocate
@@ -187,8 +187,8 @@ impl<T: Send + Sync> Drop for Ref<T> {
         if self.inner().count.fetch_sub(1, Ordering::Release) != 1 {
             return;
         }
-        // Acquire: and so does what the other holders did.
-        fence(Ordering::Acquire);
+        // And so does what the other holders did.
+        acquire(&self.inner().count);
         let context = self.inner().context.get();
         // SAFETY: the count is zero and cannot rise again (Slot::get refuses
         // it), so this call is made once; the memory stays until it returns.

@@ -6,6 +6,8 @@
 //! `--cfg bpfrs_shuttle` the same driver runs under loom (every order within a
 //! bound, weak memory included) or shuttle (many random orders).
 
+use core::sync::atomic::Ordering;
+
 #[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
 mod body {
     pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, fence};
@@ -149,3 +151,14 @@ impl Life {
 }
 
 pub(crate) use body::*;
+
+/// Who took the last one off `count` sees from here on what the others did
+/// before they took theirs (Release).
+pub(crate) fn acquire(count: &AtomicUsize) {
+    if cfg!(bpfrs_sanitizer) {
+        // ThreadSanitizer does not know fences.
+        count.load(Ordering::Acquire);
+    } else {
+        fence(Ordering::Acquire);
+    }
+}

@@ -164,6 +164,70 @@ find_rust() {
 	return 1
 }
 
+# find_sanitizer address|thread: a Rust that can instrument programs of the host.
+# Its runtime comes with rustup's toolchain, or with clang. ThreadSanitizer takes
+# every lock that it does not see for none: it needs the library's sources, too.
+find_sanitizer() {
+	sanitized_target=$(uname -m)-unknown-linux-gnu
+	runtime=$(printf '%csan' "$1")
+	for rustc in ${RUSTC:-rustc /usr/bin/rustc}; do
+		rustc=$(command -v "$rustc") || continue
+		cargo=$(dirname "$rustc")/cargo
+		[ -x "$cargo" ] || continue
+		sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
+		build_std=
+		if [ "$1" = thread ]; then
+			[ -d "$sysroot/lib/rustlib/src/rust/library/std" ] || continue
+			build_std=-Zbuild-std
+		fi
+		sanitizer_flags="-Zsanitizer=$1 --cfg bpfrs_sanitizer"
+		[ "$1" != thread ] ||
+		    sanitizer_flags="$sanitizer_flags -Cunsafe-allow-abi-mismatch=sanitizer"
+		for library in "$sysroot/lib/rustlib/$sanitized_target/lib"/librustc-*_rt."$runtime".a; do
+			[ ! -e "$library" ] || return 0
+		done
+		find_clang || continue
+		library=$("$clang" --rtlib=compiler-rt -print-libgcc-file-name)
+		[ -e "${library%/*}/libclang_rt.$runtime-$(uname -m).a" ] || continue
+		sanitizer_flags="$sanitizer_flags -Zexternal-clangrt -Clinker=$clang"
+		sanitizer_flags="$sanitizer_flags -Clink-arg=-fsanitize=$1"
+		return 0
+	done
+	return 1
+}
+
+# use_sanitizer address|thread: after it, "$cargo" instruments what it builds for
+# $sanitized_target.
+use_sanitizer() {
+	"$root/sys/build/setup.sh" --quiet "$1" cc
+	find_sanitizer "$1" || die "no Rust that can instrument for the $1 sanitizer"
+	CARGO_TARGET_DIR=$target_dir/$1
+	RUSTFLAGS="${RUSTFLAGS:-} $sanitizer_flags"
+	RUSTC=$rustc
+	# Allows the -Z flags on a stable compiler.
+	RUSTC_BOOTSTRAP=1
+	# The first report ends a program; a report in a child process fails it.
+	TSAN_OPTIONS=halt_on_error=1:${TSAN_OPTIONS:-}
+	export CARGO_TARGET_DIR RUSTFLAGS RUSTC RUSTC_BOOTSTRAP TSAN_OPTIONS
+}
+
+# stress_under address|thread [SECONDS]: the whole driver on threads, and the tests
+# of single calls.
+stress_under() {
+	use_sanitizer "$1"
+	BPFRS_STRESS_SECONDS=${2:-30}
+	RUST_TEST_THREADS=3
+	export BPFRS_STRESS_SECONDS RUST_TEST_THREADS
+	cd "$root"
+	for tests in '--test stress' '--test life --test read --test capture --test poll'; do
+		# shellcheck disable=SC2086
+		"$cargo" test $build_std --quiet --package bpfrs --profile model \
+		    --target "$sanitized_target" $tests -- --show-output || return
+		# The others do not last.
+		unset BPFRS_STRESS_SECONDS RUST_TEST_THREADS
+	done
+}
+
 # bindgen's library; its directory, not its name, is what bindgen asks for.
 find_libclang() {
 	for dir in ${LIBCLANG_PATH:-/usr/lib/llvm-19/lib /usr/lib/llvm-2?/lib}; do

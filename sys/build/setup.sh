@@ -45,6 +45,12 @@ have() {
 		command -v "$1" ;;
 	cc)	what='a C compiler for the host' package='gcc libc6-dev'
 		command -v cc ;;
+	address|thread)
+		what="Rust with the $1 sanitizer (rustup component add rust-src)"
+		package="$(web 'rustc-web cargo-web rust-web-src' 'rustc cargo rust-src') clang-19 libclang-rt-19-dev"
+		find_sanitizer "$1" ;;
+	cxx)	what='a C++ compiler for the host' package=g++
+		command -v c++ ;;
 	vm)	what='QEMU (or bhyve) and makefs' package='qemu-system-x86 makefs'
 		first_command qemu-system-x86_64 bhyve && command -v makefs ;;
 	libclang) what='libclang 19 or newer' package=libclang-19-dev

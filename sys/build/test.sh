@@ -50,7 +50,8 @@ stage() {
 
 format() {
 	cargo fmt --all --check &&
-	    cargo fmt --check --manifest-path vm-tests/guest/Cargo.toml
+	    cargo fmt --check --manifest-path vm-tests/guest/Cargo.toml &&
+	    cargo fmt --check --manifest-path fuzz/Cargo.toml
 }
 shell() {
 	command -v shellcheck || { echo "no shellcheck"; return 77; }

@@ -20,8 +20,15 @@ use bpfrs_sys::bpfrs_ioc::*;
 
 const CHILD: &str = "BPFRS_TEST_CHILD";
 
-/// How long anything may take.
+/// How long anything may take, but for the stress itself.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a stress test lasts: BPFRS_STRESS_SECONDS, or as long as it says.
+pub(crate) fn stress_time(ordinarily: Duration) -> Duration {
+    std::env::var("BPFRS_STRESS_SECONDS").map_or(ordinarily, |seconds| {
+        Duration::from_secs(seconds.parse().expect("BPFRS_STRESS_SECONDS is a number"))
+    })
+}
 
 fn again<F>(_: &F) -> Output {
     // "life::open_and_close::{{closure}}" is the test "open_and_close".
@@ -42,7 +49,7 @@ fn is_child() -> bool {
 
 fn session(test: impl FnOnce()) {
     std::thread::spawn(|| {
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(PATIENCE + stress_time(Duration::ZERO));
         eprintln!("the test hangs");
         std::process::abort();
     });
@@ -70,6 +77,8 @@ pub(crate) fn run<F: FnOnce()>(test: F) {
     let output = again(&test);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{text}", output.status);
+    // Figures.
+    print!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Runs a model checker's test in its own process, because of the driver's

@@ -7,8 +7,8 @@
 //! that waits for a mutex whose owner wants to enter one would hang.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Condvar, Mutex, Once};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Condvar, Mutex, MutexGuard, Once};
 use std::time::Duration;
 
 use bpfrs_sys::{bpfrs_epoch_context, bpfrs_epoch_tracker};
@@ -67,6 +67,16 @@ pub(super) fn wait() {
     }
 }
 
+/// Whoever waits for callbacks runs them, instead of a thread of their own.
+static SYNCHRONOUS: AtomicBool = AtomicBool::new(false);
+
+/// Callbacks run in the threads that wait for them from now on, and only then:
+/// what one thread does is the same in every run. To be called before the
+/// first is queued.
+pub fn reclaim_synchronously() {
+    SYNCHRONOUS.store(true, Ordering::Relaxed);
+}
+
 /// Runs the callbacks, a grace period after each was queued.
 fn reclaim() {
     loop {
@@ -74,20 +84,40 @@ fn reclaim() {
         while queue.callbacks.is_empty() {
             queue = CHANGED.wait(queue).expect("a live queue");
         }
-        let batch = std::mem::take(&mut queue.callbacks);
-        drop(queue);
-        while HOLDS.load(Ordering::SeqCst) != 0 {
-            std::thread::sleep(Duration::from_micros(100));
+        run(queue);
+    }
+}
+
+/// Runs those that are queued now.
+fn run(mut queue: MutexGuard<'_, Queue>) {
+    let batch = std::mem::take(&mut queue.callbacks);
+    drop(queue);
+    while HOLDS.load(Ordering::SeqCst) != 0 {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    wait();
+    for (context, callback) in batch {
+        // SAFETY: queued by bpfrs_kpi_epoch_call, run once, after the
+        // grace period that the caller asked for.
+        thread::without_sleeping("an epoch callback", || unsafe {
+            callback(std::ptr::with_exposed_provenance_mut(context));
+        });
+        guard(&QUEUE).done += 1;
+        CHANGED.notify_all();
+    }
+}
+
+/// Waits until `is_done` says so of the queue.
+fn wait_for(is_done: impl Fn(&Queue) -> bool) {
+    loop {
+        let queue = guard(&QUEUE);
+        if is_done(&queue) {
+            return;
         }
-        wait();
-        for (context, callback) in batch {
-            // SAFETY: queued by bpfrs_kpi_epoch_call, run once, after the
-            // grace period that the caller asked for.
-            thread::without_sleeping("an epoch callback", || unsafe {
-                callback(std::ptr::with_exposed_provenance_mut(context));
-            });
-            guard(&QUEUE).done += 1;
-            CHANGED.notify_all();
+        if SYNCHRONOUS.load(Ordering::Relaxed) && !queue.callbacks.is_empty() {
+            run(queue);
+        } else {
+            drop(CHANGED.wait(queue).expect("a live queue"));
         }
     }
 }
@@ -100,10 +130,7 @@ pub fn pending() -> u64 {
 
 /// Waits until no callback is left, those queued by callbacks included.
 pub fn settle() {
-    let mut queue = guard(&QUEUE);
-    while queue.queued != queue.done {
-        queue = CHANGED.wait(queue).expect("a live queue");
-    }
+    wait_for(|queue| queue.queued == queue.done);
 }
 
 #[unsafe(no_mangle)]
@@ -136,9 +163,11 @@ extern "C" fn bpfrs_kpi_epoch_exit(tracker: *mut bpfrs_epoch_tracker) {
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_epoch_call(context: *mut bpfrs_epoch_context, callback: Option<Callback>) {
     static RECLAIMER: Once = Once::new();
-    RECLAIMER.call_once(|| {
-        std::thread::spawn(reclaim);
-    });
+    if !SYNCHRONOUS.load(Ordering::Relaxed) {
+        RECLAIMER.call_once(|| {
+            std::thread::spawn(reclaim);
+        });
+    }
     let callback = callback.expect("an epoch callback");
     let mut queue = guard(&QUEUE);
     let address = context.expose_provenance();
@@ -154,9 +183,6 @@ extern "C" fn bpfrs_kpi_epoch_call(context: *mut bpfrs_epoch_context, callback: 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_epoch_drain() {
     thread::may_sleep("epoch_drain_callbacks(9)");
-    let mut queue = guard(&QUEUE);
-    let target = queue.queued;
-    while queue.done < target {
-        queue = CHANGED.wait(queue).expect("a live queue");
-    }
+    let target = guard(&QUEUE).queued;
+    wait_for(|queue| queue.done >= target);
 }

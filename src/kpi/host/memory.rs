@@ -18,14 +18,14 @@ struct Heap {
     live: Option<HashMap<usize, Layout>>,
     /// Freed, poisoned and not given back yet, oldest first.
     quarantine: VecDeque<(usize, Layout)>,
-    /// How many may be there. None under Miri, which watches better.
+    /// How many may be there. None under what watches better.
     room: usize,
 }
 
 static HEAP: Mutex<Heap> = Mutex::new(Heap {
     live: None,
     quarantine: VecDeque::new(),
-    room: if cfg!(miri) { 0 } else { 256 },
+    room: if cfg!(any(miri, bpfrs_sanitizer)) { 0 } else { 256 },
 });
 
 impl Heap {

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Programs and packets: what the validator takes, and what a valid program
+//! answers for a packet in any number of pieces.
+
+use arbitrary::{Arbitrary, Unstructured};
+use bpfrs::filter::{Program, validate};
+use bpfrs::kpi::abi::bpf_insn;
+use bpfrs::kpi::host::Chain;
+use bpfrs::kpi::memory::Array;
+
+/// What the kernel asks of an instruction with a known code.
+#[derive(Clone, Copy, PartialEq)]
+enum Rule {
+    /// Nothing.
+    Any,
+    /// k is a word of scratch memory.
+    Scratch,
+    /// k is not 0.
+    NotZero,
+    /// A jump by k lands inside.
+    Jump,
+    /// Jumps by jt and by jf land inside.
+    Branch,
+    /// It may be the last one.
+    Return,
+}
+
+/// The rules of bpf_validate(), by number: every code that it knows.
+const RULES: [(u16, Rule); 49] = {
+    use Rule::{Any, Branch, Jump, NotZero, Return, Scratch};
+    [
+        // ld, ldx
+        (0x00, Any),
+        (0x20, Any),
+        (0x28, Any),
+        (0x30, Any),
+        (0x40, Any),
+        (0x48, Any),
+        (0x50, Any),
+        (0x80, Any),
+        (0x60, Scratch),
+        (0x01, Any),
+        (0x81, Any),
+        (0xb1, Any),
+        (0x61, Scratch),
+        // st, stx
+        (0x02, Scratch),
+        (0x03, Scratch),
+        // alu with k, with x
+        (0x04, Any),
+        (0x14, Any),
+        (0x24, Any),
+        (0x34, NotZero),
+        (0x44, Any),
+        (0x54, Any),
+        (0x64, Any),
+        (0x74, Any),
+        (0x84, Any),
+        (0x94, NotZero),
+        (0xa4, Any),
+        (0x0c, Any),
+        (0x1c, Any),
+        (0x2c, Any),
+        (0x3c, Any),
+        (0x4c, Any),
+        (0x5c, Any),
+        (0x6c, Any),
+        (0x7c, Any),
+        (0x9c, Any),
+        (0xac, Any),
+        // jmp with k, with x
+        (0x05, Jump),
+        (0x15, Branch),
+        (0x25, Branch),
+        (0x35, Branch),
+        (0x45, Branch),
+        (0x1d, Branch),
+        (0x2d, Branch),
+        (0x3d, Branch),
+        (0x4d, Branch),
+        // ret, misc
+        (0x06, Return),
+        (0x16, Return),
+        (0x07, Any),
+        (0x87, Any),
+    ]
+};
+
+fn rule(code: u16) -> Option<Rule> {
+    RULES.iter().find(|(known, _)| *known == code).map(|(_, rule)| *rule)
+}
+
+fn is_valid(insns: &[bpf_insn]) -> bool {
+    let inside = |at: usize, jump: u64| (at as u64) + 1 + jump < insns.len() as u64;
+    let each = insns.iter().enumerate().all(|(at, insn)| match rule(insn.code) {
+        None => false,
+        Some(Rule::Any | Rule::Return) => true,
+        Some(Rule::Scratch) => insn.k < 16,
+        Some(Rule::NotZero) => insn.k != 0,
+        Some(Rule::Jump) => inside(at, insn.k.into()),
+        Some(Rule::Branch) => inside(at, insn.jt.into()) && inside(at, insn.jf.into()),
+    });
+    each && insns.last().is_some_and(|last| rule(last.code) == Some(Rule::Return))
+}
+
+/// The machine of the paper, decoded by the bits of the code; none for a load
+/// beyond the packet and a division by 0, which reject.
+fn answer(insns: &[bpf_insn], packet: &[u8]) -> Option<u32> {
+    let (mut a, mut x, mut scratch) = (0u32, 0u32, [0u32; 16]);
+    let mut pc = 0;
+    loop {
+        let bpf_insn { code, jt, jf, k } = insns[pc];
+        pc += 1;
+        let operand = if code & 0x08 != 0 { x } else { k };
+        let load = |start: u64, len: u64| {
+            let mut bytes = (start..start + len).map(|at| packet.get(usize::try_from(at).ok()?));
+            bytes.try_fold(0u32, |value, byte| Some(value << 8 | u32::from(*byte?)))
+        };
+        match code & 0x07 {
+            class @ (0 | 1) => {
+                let len = [4, 2, 1][usize::from(code >> 3 & 3)];
+                let value = match code & 0xe0 {
+                    0x00 => k,
+                    0x20 => load(k.into(), len)?,
+                    0x40 => load(u64::from(x) + u64::from(k), len)?,
+                    0x60 => scratch[k as usize],
+                    0x80 => packet.len() as u32,
+                    _ => (load(k.into(), 1)? & 0x0f) * 4,
+                };
+                *(if class == 0 { &mut a } else { &mut x }) = value;
+            }
+            2 => scratch[k as usize] = a,
+            3 => scratch[k as usize] = x,
+            4 => {
+                a = match code >> 4 {
+                    0x0 => a.wrapping_add(operand),
+                    0x1 => a.wrapping_sub(operand),
+                    0x2 => a.wrapping_mul(operand),
+                    0x3 => a.checked_div(operand)?,
+                    0x4 => a | operand,
+                    0x5 => a & operand,
+                    0x6 => a << (operand % 32),
+                    0x7 => a >> (operand % 32),
+                    0x8 => 0u32.wrapping_sub(a),
+                    0x9 => a.checked_rem(operand)?,
+                    _ => a ^ operand,
+                };
+            }
+            5 => {
+                let taken = match code >> 4 {
+                    0 => {
+                        pc += k as usize;
+                        continue;
+                    }
+                    1 => a == operand,
+                    2 => a > operand,
+                    3 => a >= operand,
+                    _ => a & operand != 0,
+                };
+                pc += usize::from(if taken { jt } else { jf });
+            }
+            6 => return Some(if code & 0x10 != 0 { a } else { k }),
+            _ if code & 0x80 != 0 => a = x,
+            _ => x = a,
+        }
+    }
+}
+
+fn insn(u: &mut Unstructured<'_>) -> arbitrary::Result<bpf_insn> {
+    let code = match u.arbitrary::<u8>()? {
+        255 => u.arbitrary()?,
+        n => RULES[usize::from(n) % RULES.len()].0,
+    };
+    let k = match u.arbitrary::<u8>()? {
+        n @ 0..192 => u32::from(n) % 48,
+        192..224 => u.arbitrary::<u32>()?,
+        n => u32::MAX - u32::from(n % 32),
+    };
+    let jump = |n: u8| if n < 224 { n % 8 } else { n };
+    Ok(bpf_insn { code, jt: jump(u.arbitrary()?), jf: jump(u.arbitrary()?), k })
+}
+
+/// Puts right what is wrong with a program, so that it runs.
+fn mend(insns: &mut [bpf_insn]) {
+    let len = insns.len();
+    for (at, insn) in insns.iter_mut().enumerate() {
+        let following = len - at - 1;
+        let ret =
+            |insn: &mut bpf_insn| insn.code = if insn.k.is_multiple_of(2) { 0x06 } else { 0x16 };
+        match rule(insn.code) {
+            _ if following == 0 => ret(insn),
+            None => insn.code = 0x87,
+            Some(Rule::Scratch) => insn.k %= 16,
+            Some(Rule::NotZero) => insn.k = insn.k.max(1),
+            Some(Rule::Jump) => insn.k %= following as u32,
+            Some(Rule::Branch) => {
+                insn.jt = (usize::from(insn.jt) % following) as u8;
+                insn.jf = (usize::from(insn.jf) % following) as u8;
+            }
+            Some(Rule::Any | Rule::Return) => {}
+        }
+    }
+}
+
+fn compile(insns: &[bpf_insn]) -> Option<Program> {
+    Program::new(Array::collect(insns.len(), insns.iter().copied())).ok()
+}
+
+#[derive(Arbitrary)]
+struct Shape {
+    mend: bool,
+    unmapped: bool,
+    insns: u8,
+    header: u8,
+    cuts: [u8; 3],
+}
+
+fn body(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+    let shape: Shape = u.arbitrary()?;
+    let mut insns = Vec::new();
+    for _ in 0..shape.insns % 40 {
+        insns.push(insn(u)?);
+    }
+    if shape.mend {
+        mend(&mut insns);
+    }
+    let valid = is_valid(&insns);
+    assert_eq!(validate(&insns).is_ok(), valid, "validate({insns:?})");
+    let program = compile(&insns);
+    assert_eq!(program.is_some(), valid);
+    let Some(program) = program else { return Ok(()) };
+
+    let packet = u.bytes(u.len())?;
+    let expected = answer(&insns, packet).unwrap_or(0);
+    assert_eq!(program.run(packet), expected, "{insns:?} on {packet:?}");
+
+    // The same bytes behind a header and in pieces.
+    let (header, rest) = packet.split_at(usize::from(shape.header % 8).min(packet.len()));
+    let mut cuts = shape.cuts.map(|cut| usize::from(cut).min(rest.len()));
+    cuts.sort_unstable();
+    let [one, two, three] = cuts;
+    let chain = Chain::new(&[&rest[..one], &rest[one..two], &rest[two..three], &rest[three..]]);
+    let chain = if shape.unmapped { chain.unmapped() } else { chain };
+    let pieces = chain.with_packet(header, |packet| program.run(packet));
+    assert_eq!(pieces, expected, "{insns:?} on {header:?}, {chain:?}");
+    Ok(())
+}
+
+/// One program and one packet.
+pub fn run(data: &[u8]) {
+    // Too few bytes are no program.
+    let _ = body(&mut Unstructured::new(data));
+}
