@@ -5,6 +5,8 @@
 # model checkers' orders, threads under the sanitizers, the fuzzers. A line for each
 # part, its whole log in target/soak.
 
+# The dollars are awk's.
+# shellcheck disable=SC2016
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
 
