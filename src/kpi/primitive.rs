@@ -10,12 +10,13 @@ use core::sync::atomic::Ordering;
 
 #[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
 mod body {
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, fence};
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicUsize, fence};
     #[cfg(not(feature = "kernel"))]
     pub(crate) use host::*;
 
     #[cfg(not(feature = "kernel"))]
     mod host {
+        pub(crate) use std::sync::atomic::AtomicBool;
         pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock};
         pub(crate) use std::thread_local;
 
