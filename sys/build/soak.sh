@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # soak.sh [MINUTES]: the long part of the checks, in MINUTES (120): more of the
-# model checkers' orders, threads under the sanitizers, the fuzzers. A line for each
+# model checkers' orders, all negative controls, threads under the sanitizers, the fuzzers. A line for each
 # part, its whole log in target/soak.
 
 # The dollars are awk's.
@@ -47,6 +47,8 @@ part shuttle 'match($0, /[0-9]+ random/) { n += substr($0, RSTART) }
     match($0, /[0-9]+ by/) { n += substr($0, RSTART) }
     END { print n + 0 " schedules" }' timeout "$most" env \
     BPFRS_SCHEDULES="${BPFRS_SCHEDULES:-20000}" "$root/sys/build/shuttle.sh"
+
+part controls '/passed/' "$root/sys/build/controls.sh"
 
 # What is left is for these five; a minute each if there is nothing.
 share=$(((minutes * 60 - $(date +%s) + begin) / 5))
