@@ -76,6 +76,16 @@ mod tests {
         }
     }
 
+    /// A driver that changed takes its controls along.
+    #[test]
+    fn every_control_has_its_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for control in read(&root.join("tools/controls/controls.toml")).unwrap() {
+            let text = fs::read_to_string(root.join(&control.file)).unwrap();
+            assert_eq!(text.matches(&control.from).count(), 1, "control {}", control.number);
+        }
+    }
+
     /// Every control of the list is in docs/proof.md, and nothing else is.
     #[test]
     fn the_document_lists_the_same() {
