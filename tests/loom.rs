@@ -54,26 +54,7 @@ macro_rules! explored {
     )* };
 }
 
-explored! { 2:
-    revoke_a_reader
-    revoke_two_readers
-    two_revokes_of_a_reader
-    revoke_a_close
-    reopen_after_either_end
-    revoke_an_open
-    reopen_after_a_revoke
-    a_stale_file_and_a_new_open
-    two_opens
-    a_packet_a_reader_a_revoke
-    a_packet_and_a_close
-    a_packet_and_a_new_filter
-    revoke_a_poller
-    revoke_a_knote
-    a_knote_and_a_close
-    a_packet_wakes_a_reader
-    departure_and_a_revoke
-    attach_and_a_revoke
-}
+small_worlds!(explored 2:);
 
 // Long: the module goes and everything with it.
 explored! { 1: unload_and_open }

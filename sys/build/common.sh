@@ -164,6 +164,19 @@ find_rust() {
 	return 1
 }
 
+# explore_with loom|shuttle [FILTER...]: the driver's tests under a model checker.
+explore_with() {
+	"$root/sys/build/setup.sh" --quiet cargo cc
+	cd "$root"
+	checker=$1
+	shift
+	CARGO_TARGET_DIR=$target_dir/$checker
+	RUSTFLAGS="${RUSTFLAGS:-} --cfg bpfrs_$checker"
+	export CARGO_TARGET_DIR RUSTFLAGS
+	exec cargo test --quiet --package bpfrs --profile model --test "$checker" -- \
+	    --nocapture "$@"
+}
+
 # find_sanitizer address|thread: a Rust that can instrument programs of the host.
 # Its runtime comes with rustup's toolchain, or with clang. ThreadSanitizer takes
 # every lock that it does not see for none: it needs the library's sources, too.

@@ -7,9 +7,4 @@
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
 
-"$root/sys/build/setup.sh" --quiet cargo cc
-cd "$root"
-CARGO_TARGET_DIR=$target_dir/shuttle
-RUSTFLAGS="${RUSTFLAGS:-} --cfg bpfrs_shuttle"
-export CARGO_TARGET_DIR RUSTFLAGS
-exec cargo test --quiet --package bpfrs --profile model --test shuttle -- --nocapture "$@"
+explore_with shuttle "$@"

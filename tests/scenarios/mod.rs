@@ -21,6 +21,33 @@ use shuttle::thread::{JoinHandle, spawn};
 
 use crate::support::{Record, attach, get, keep, listen, records, setf};
 
+/// The worlds that both checkers explore.
+macro_rules! small_worlds {
+    ($explored:ident $($how:tt)*) => {
+        $explored! { $($how)*
+            revoke_a_reader
+            revoke_two_readers
+            two_revokes_of_a_reader
+            revoke_a_close
+            reopen_after_either_end
+            revoke_an_open
+            reopen_after_a_revoke
+            a_stale_file_and_a_new_open
+            two_opens
+            a_packet_a_reader_a_revoke
+            a_packet_and_a_close
+            a_packet_and_a_new_filter
+            revoke_a_poller
+            revoke_a_knote
+            a_knote_and_a_close
+            a_packet_wakes_a_reader
+            departure_and_a_revoke
+            attach_and_a_revoke
+        }
+    };
+}
+pub(crate) use small_worlds;
+
 /// Loads the module, runs a scenario, unloads it: nothing may be left.
 pub(crate) fn world(scenario: impl FnOnce()) {
     let before = [

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bpfrs_sys::{bpfrs_epoch_context, bpfrs_epoch_tracker};
 
 use super::{guard, thread};
+use crate::kpi::primitive::relax;
 
 /// The epoch that new sections begin in.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
@@ -62,7 +63,7 @@ pub(super) fn wait() {
             if epoch == 0 || epoch >= now {
                 break;
             }
-            std::thread::sleep(Duration::from_micros(20));
+            relax();
         }
     }
 }
@@ -135,12 +136,7 @@ pub fn settle() {
 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_epoch_enter(tracker: *mut bpfrs_epoch_tracker) {
-    let depth = thread::sections(|trackers| {
-        assert!(!trackers.contains(&tracker.addr()), "an epoch tracker is used twice");
-        trackers.push(tracker.addr());
-        trackers.len()
-    });
-    if depth == 1 {
+    if thread::enter_section(tracker.addr()) {
         let thread = thread::Thread::current();
         thread.epoch().store(EPOCH.load(Ordering::SeqCst), Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -149,13 +145,7 @@ extern "C" fn bpfrs_kpi_epoch_enter(tracker: *mut bpfrs_epoch_tracker) {
 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_epoch_exit(tracker: *mut bpfrs_epoch_tracker) {
-    let depth = thread::sections(|trackers| {
-        let last = trackers.pop();
-        assert!(last.is_some(), "left an epoch section that was not entered");
-        assert!(last == Some(tracker.addr()), "left an epoch section other than the last");
-        trackers.len()
-    });
-    if depth == 0 {
+    if thread::exit_section(tracker.addr()) {
         thread::Thread::current().epoch().store(0, Ordering::SeqCst);
     }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex as Hidden;
-use std::sync::atomic::{AtomicUsize as HiddenUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use bpfrs_sys::{bpfrs_epoch_context, bpfrs_epoch_tracker};
 
@@ -44,26 +44,6 @@ statics! {
     static LEFT: AtomicUsize = AtomicUsize::new(0);
 }
 
-static HOLDS: HiddenUsize = HiddenUsize::new(0);
-
-/// A grace period that takes its time: no callback begins while one exists.
-pub struct EpochHold(());
-
-impl EpochHold {
-    /// Holds back callbacks.
-    #[expect(clippy::new_without_default, reason = "it does something")]
-    pub fn new() -> Self {
-        HOLDS.fetch_add(1, Ordering::SeqCst);
-        EpochHold(())
-    }
-}
-
-impl Drop for EpochHold {
-    fn drop(&mut self) {
-        HOLDS.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// A callback that nothing older than it holds up.
 fn next() -> Option<(usize, Callback)> {
     let mut book = guard(&BOOK);
@@ -76,7 +56,7 @@ fn next() -> Option<(usize, Callback)> {
 
 /// Runs the callbacks that may run, if this thread may.
 fn reclaim() {
-    if HOLDS.load(Ordering::SeqCst) != 0 || !thread::may_run_callbacks() {
+    if !thread::may_run_callbacks() {
         return;
     }
     while let Some((context, callback)) = next() {
@@ -121,12 +101,7 @@ pub fn settle() {
 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_epoch_enter(tracker: *mut bpfrs_epoch_tracker) {
-    let depth = thread::sections(|trackers| {
-        assert!(!trackers.contains(&tracker.addr()), "an epoch tracker is used twice");
-        trackers.push(tracker.addr());
-        trackers.len()
-    });
-    if depth == 1 {
+    if thread::enter_section(tracker.addr()) {
         CALLED.fetch_add(0, Ordering::Acquire);
         let mut book = guard(&BOOK);
         book.clock += 1;
@@ -137,13 +112,7 @@ extern "C" fn bpfrs_kpi_epoch_enter(tracker: *mut bpfrs_epoch_tracker) {
 
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_epoch_exit(tracker: *mut bpfrs_epoch_tracker) {
-    let depth = thread::sections(|trackers| {
-        let last = trackers.pop();
-        assert!(last.is_some(), "left an epoch section that was not entered");
-        assert!(last == Some(tracker.addr()), "left an epoch section other than the last");
-        trackers.len()
-    });
-    if depth == 0 {
+    if thread::exit_section(tracker.addr()) {
         LEFT.fetch_add(1, Ordering::Release);
         let me = thread::Thread::current().id();
         guard(&BOOK).sections.retain(|(thread, _)| *thread != me);

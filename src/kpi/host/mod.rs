@@ -62,8 +62,8 @@ pub use clock::pass_time;
 pub use devfs::{File, Mount, revoke, revoke_inside};
 pub use driver::{BPFRS, Driver};
 #[cfg(not(any(bpfrs_loom, bpfrs_shuttle)))]
-pub use epoch::reclaim_synchronously;
-pub use epoch::{EpochHold, pending as epoch_pending, settle};
+pub use epoch::{EpochHold, reclaim_synchronously};
+pub use epoch::{pending as epoch_pending, settle};
 pub use hook::{Hook, set_hook};
 pub use ifnet::{Interface, inject};
 pub use kqueue::{Kevent, Kqueue};

@@ -179,8 +179,27 @@ pub(super) fn all() -> Vec<Thread> {
     guard(&THREADS).iter().filter_map(Weak::upgrade).map(Thread).collect()
 }
 
+/// Notes an epoch section of the calling thread: whether it is the outermost.
+pub(super) fn enter_section(tracker: usize) -> bool {
+    sections(|trackers| {
+        assert!(!trackers.contains(&tracker), "an epoch tracker is used twice");
+        trackers.push(tracker);
+        trackers.len() == 1
+    })
+}
+
+/// The end of an epoch section: whether it was the outermost.
+pub(super) fn exit_section(tracker: usize) -> bool {
+    sections(|trackers| {
+        let last = trackers.pop();
+        assert!(last.is_some(), "left an epoch section that was not entered");
+        assert!(last == Some(tracker), "left an epoch section other than the last");
+        trackers.is_empty()
+    })
+}
+
 /// The epoch sections of the calling thread, by tracker.
-pub(super) fn sections<R>(use_them: impl FnOnce(&mut Vec<usize>) -> R) -> R {
+fn sections<R>(use_them: impl FnOnce(&mut Vec<usize>) -> R) -> R {
     LOCAL.with(|local| use_them(&mut local.sections.borrow_mut()))
 }
 

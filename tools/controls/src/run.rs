@@ -119,7 +119,7 @@ impl Check {
         })
     }
 
-    /// The same builds as those of sys/build/loom.sh and shuttle.sh.
+    /// The same builds as those of sys/build/loom.sh and shuttle.sh (`explore_with`).
     fn cargo(&self, tree: &Tree) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&tree.root).args(["test", "--package", "bpfrs", "--test", &self.binary]);
