@@ -22,7 +22,7 @@ esac
 use_sanitizer address
 # Coverage, as libFuzzer wants it.
 RUSTFLAGS="$RUSTFLAGS --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
-    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-level=3 -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 CARGO_TARGET_DIR=$target_dir/fuzz
 cd "$root"

@@ -165,7 +165,9 @@ extern "C" fn bpfrs_kpi_epoch_call(context: *mut bpfrs_epoch_context, callback: 
     assert!(!twice, "an epoch context is queued twice");
     queue.callbacks.push_back((address, callback));
     queue.queued += 1;
-    CHANGED.notify_all();
+    if !SYNCHRONOUS.load(Ordering::Relaxed) {
+        CHANGED.notify_all();
+    }
 }
 
 /// As epoch_drain_callbacks(9): what a callback queues meanwhile is not

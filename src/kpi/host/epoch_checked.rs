@@ -105,7 +105,7 @@ extern "C" fn bpfrs_kpi_epoch_enter(tracker: *mut bpfrs_epoch_tracker) {
         CALLED.fetch_add(0, Ordering::Acquire);
         let mut book = guard(&BOOK);
         book.clock += 1;
-        let section = (thread::Thread::current().id(), book.clock);
+        let section = (thread::id(), book.clock);
         book.sections.push(section);
     }
 }
@@ -114,7 +114,7 @@ extern "C" fn bpfrs_kpi_epoch_enter(tracker: *mut bpfrs_epoch_tracker) {
 extern "C" fn bpfrs_kpi_epoch_exit(tracker: *mut bpfrs_epoch_tracker) {
     if thread::exit_section(tracker.addr()) {
         LEFT.fetch_add(1, Ordering::Release);
-        let me = thread::Thread::current().id();
+        let me = thread::id();
         guard(&BOOK).sections.retain(|(thread, _)| *thread != me);
         reclaim();
     }

@@ -174,9 +174,10 @@ pub(super) fn malloc(size: usize) -> *mut c_void {
 
 /// Takes the pages away; false if the memory is not from here.
 pub(super) fn free(memory: *mut c_void) -> bool {
-    let event = Event::now();
     let mut heap = guard(&HEAP);
     let Some(record) = heap.records.get_mut(&memory.addr()) else { return false };
+    // Not before: a backtrace costs more than what most runs do in between.
+    let event = Event::now();
     if record.freed.is_some() {
         let address = memory.addr();
         drop(heap);

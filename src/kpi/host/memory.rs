@@ -95,11 +95,16 @@ extern "C" fn bpfrs_kpi_free(memory: *mut c_void) {
     let Some(layout) = heap.live.as_mut().and_then(|live| live.remove(&address)) else {
         panic!("free(9) of {address:#x}, which is not allocated");
     };
+    let room = heap.room;
+    if room == 0 {
+        drop(heap);
+        // SAFETY: it was live, with this layout, and nobody may use it any more.
+        return unsafe { dealloc(memory.cast(), layout) };
+    }
     if POISONS {
-        // SAFETY: it was live, with this size, and nobody may use it any more.
+        // SAFETY: as above.
         unsafe { memory.cast::<u8>().write_bytes(POISON, layout.size()) };
     }
     heap.quarantine.push_back((address, layout));
-    let room = heap.room;
     heap.shrink(room);
 }

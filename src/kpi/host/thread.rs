@@ -83,8 +83,11 @@ impl Thread {
     }
 
     pub(super) fn wake(&self, channel: Channel) {
-        *guard_seen(&self.0.wait).flag(channel) = true;
-        self.0.changed.notify_all();
+        let mut wait = guard_seen(&self.0.wait);
+        *wait.flag(channel) = true;
+        if wait.asleep {
+            self.0.changed.notify_all();
+        }
     }
 
     /// Waits for a wake-up since `arm`, for a signal or for the time.
@@ -177,6 +180,11 @@ thread_local! {
 /// All threads there are.
 pub(super) fn all() -> Vec<Thread> {
     guard(&THREADS).iter().filter_map(Weak::upgrade).map(Thread).collect()
+}
+
+/// The calling thread's.
+pub(super) fn id() -> u64 {
+    LOCAL.with(|local| local.thread.id())
 }
 
 /// Notes an epoch section of the calling thread: whether it is the outermost.
