@@ -85,24 +85,27 @@ pub(crate) fn current(cdev: Cdev<'_>) -> Result<Ref<BpfD>> {
 
 /// `d_close`: 0, 1, 2 or more times for an open, in any number of threads.
 ///
-/// With a file it ends the file's own open, whatever the flags. Without one it
-/// is a revocation (or a forced unmount) of some vnode of this node.
+/// With a file it ends the file's own open, whatever the flags. A revocation
+/// (or a forced unmount) of some vnode of this node ends the node's open if
+/// that vnode is its own, whatever file the thread happens to be in.
 pub(crate) fn close(cdev: Cdev<'_>, revoke: bool) {
+    let own = cdev.private();
+    let mut published = None;
     if revoke {
         stats::increment(stats::REVOKES);
+        published = cdev.slot().get_after_revoke();
     }
-    let own = cdev.private();
-    let by_file = own.is_some();
-    let Some(d) = own.or_else(|| cdev.slot().get_after_revoke()) else {
+    if own.is_some() || published.is_some() {
+        devfs::fail_point_close();
+    }
+    let is_own = |d: &Ref<BpfD>| own.as_ref().is_some_and(|own| own.same(d));
+    let revoked = published.filter(|d| d.is_revoked() && !is_own(d));
+    if own.is_none() && revoked.is_none() {
         stats::increment(stats::CLOSES_ORPHAN);
-        return;
-    };
-    devfs::fail_point_close();
-    if by_file || (revoke && d.is_revoked()) {
+    }
+    for d in [own, revoked].into_iter().flatten() {
         d.count_close();
         BpfD::end(&d);
-    } else {
-        stats::increment(stats::CLOSES_ORPHAN);
     }
 }
 

@@ -372,6 +372,23 @@ fn revoke_from_inside_another_file() {
     });
 }
 
+/// I2: the thread's file is one of this node, but of an open that ended.
+#[test]
+fn revoke_from_inside_an_older_file() {
+    run(|| {
+        let old = File::open(0).unwrap();
+        host::revoke(0).unwrap();
+        let file = File::open(0).unwrap();
+        assert_eq!(stat(stats::LIVE), 1);
+        host::revoke_inside(&old, 0).unwrap();
+        assert_eq!(stat(stats::LIVE), 0);
+        assert_eq!(file.read(&mut [0; 4096], true), Err(EIO));
+        drop((old, file));
+        // The old one's own was that of its revocation.
+        assert_eq!(closes(), [0, 1, 1, 0, 0]);
+    });
+}
+
 /// A close that is no revocation and has no file: a step of open(2) failed.
 #[test]
 fn a_close_without_the_file() {
