@@ -276,12 +276,13 @@ pub(super) fn delete_all(list: &Monitor) {
             list.forget_knote(&knote);
             knote.drop_detached();
         }
-        // Those in flux: whoever is busy with them needs the list's lock.
+        // Those in flux: whoever is busy with them needs the list's lock. One
+        // wait, then another look: a knote that was dropped stays in flux.
         let Some(busy) = list.knotes().into_iter().next() else { break };
-        let mut queue = busy.queue.lock();
+        let queue = busy.queue.lock();
         list.unlock();
-        while guard(&busy.status).flux != 0 {
-            queue = busy.queue.settled.wait(queue).expect("a live queue");
+        if guard(&busy.status).flux != 0 {
+            drop(busy.queue.settled.wait(queue).expect("a live queue"));
         }
     }
     list.unlock();
