@@ -20,7 +20,8 @@ esac
 
 "$root/sys/build/setup.sh" --quiet cxx
 use_sanitizer address
-# Coverage, as libFuzzer wants it.
+# Coverage, as libFuzzer wants it. Level 4 would add indirect calls, whose table
+# costs more than the runs.
 RUSTFLAGS="$RUSTFLAGS --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
     -Cllvm-args=-sanitizer-coverage-level=3 -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"

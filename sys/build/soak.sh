@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # soak.sh [MINUTES]: the long part of the checks, in MINUTES (120): more of the
-# model checkers' orders, all negative controls, threads under the sanitizers, the fuzzers. A line for each
-# part, its whole log in target/soak.
+# model checkers' orders, all negative controls, threads under the sanitizers,
+# the fuzzers. A line for each part, its whole log in target/soak.
 
 # The dollars are awk's.
 # shellcheck disable=SC2016

@@ -165,6 +165,7 @@ extern "C" fn bpfrs_kpi_epoch_call(context: *mut bpfrs_epoch_context, callback: 
     assert!(!twice, "an epoch context is queued twice");
     queue.callbacks.push_back((address, callback));
     queue.queued += 1;
+    // Otherwise who waits does so for a batch under way, whose end is announced.
     if !SYNCHRONOUS.load(Ordering::Relaxed) {
         CHANGED.notify_all();
     }
