@@ -19,7 +19,7 @@ use crate::kpi::kqueue::{Event, Filter};
 use crate::kpi::lock::{Monitor, MonitorGuard, Timer, Wake};
 use crate::kpi::mbuf::Packet;
 use crate::kpi::stats;
-use crate::kpi::user::Uio;
+use crate::kpi::user::{Read, Uio};
 use crate::record::{self, Clock, Tstamp};
 use crate::tap::{self, Attachment};
 
@@ -34,7 +34,7 @@ pub struct BpfD {
     pub(crate) counters: Counters,
     /// The read filter; none accepts everything.
     pub(crate) rfilter: Slot<Program>,
-    /// The write filter; kept for write(2).
+    /// The write filter; none lets everything out.
     pub(crate) wfilter: Slot<Program>,
     pub(crate) monitor: Monitor<State>,
 }
@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) locked: bool,
     pub(crate) hdrcmplt: bool,
     pub(crate) feedback: bool,
+    /// BIOCSETVLANPCP: the priority of what is written; 0 for none.
+    pub(crate) pcp: u32,
     /// FIOASYNC: a signal whenever a reader would wake.
     pub(crate) asynchronous: bool,
     pub(crate) tstamp: Tstamp,
@@ -82,7 +84,7 @@ pub(crate) struct Settings {
     pub(crate) sig: u32,
 }
 
-/// Packets seen, kept and lost, since the last reset.
+/// Packets captured and written, since the last reset.
 #[derive(Default)]
 pub(crate) struct Counters {
     /// Offered to the filter.
@@ -91,11 +93,19 @@ pub(crate) struct Counters {
     pub(crate) matched: AtomicU64,
     /// Accepted and lost for want of room.
     pub(crate) dropped: AtomicU64,
+    /// write(2) calls.
+    pub(crate) written: AtomicU64,
+    /// Accepted by the write filter.
+    pub(crate) write_matched: AtomicU64,
+    /// Written and not sent, whyever.
+    pub(crate) write_dropped: AtomicU64,
 }
 
 impl Counters {
     fn reset(&self) {
-        for counter in [&self.received, &self.matched, &self.dropped] {
+        let captured = [&self.received, &self.matched, &self.dropped];
+        let written = [&self.written, &self.write_matched, &self.write_dropped];
+        for counter in captured.into_iter().chain(written) {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -185,6 +195,7 @@ impl BpfD {
                     locked: false,
                     hdrcmplt: false,
                     feedback: false,
+                    pcp: 0,
                     asynchronous: false,
                     tstamp: Tstamp::MICROTIME,
                     rtout: 0,
@@ -298,7 +309,7 @@ impl BpfD {
     /// As stock: EINVAL unless the caller asks for exactly one buffer; ENXIO
     /// without an interface; EWOULDBLOCK; EINTR; EFAULT. ENXIO also when the
     /// open ended, whether the call found it so or slept through it.
-    pub(crate) fn read(&self, uio: &mut Uio<'_>, non_block: bool) -> Result<()> {
+    pub(crate) fn read(&self, uio: &mut Uio<'_, Read>, non_block: bool) -> Result<()> {
         let mut state = self.monitor.lock();
         state.alive()?;
         if uio.resid() != state.bufsize as usize {

@@ -43,6 +43,9 @@ const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 18] = [
     BPFRS_BIOCROTZBUF,
 ];
 
+/// The highest priority of a VLAN tag: three bits.
+const VLAN_PCP_MAX: u32 = 7;
+
 /// What installing a read filter does to the packets so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Packets {
@@ -159,6 +162,14 @@ impl BpfD {
             }
             BPFRS_BIOCFEEDBACK => {
                 this.monitor.lock().settings.feedback = arg.get::<u32>()? != 0;
+                Ok(())
+            }
+            BPFRS_BIOCSETVLANPCP => {
+                let pcp: u32 = arg.get()?;
+                if pcp > VLAN_PCP_MAX {
+                    return Err(Errno::EINVAL);
+                }
+                this.monitor.lock().settings.pcp = pcp;
                 Ok(())
             }
             BPFRS_BIOCGDIRECTION => arg.put(this.direction.get()),

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `dev` | nodes, opens, and the ways an open ends |
 //! | `bpf_d` | one open: its life, read, poll, capture |
+//! | `write` | write(2) |
 //! | `gate` | opens that are alive, and the unload that waits for them |
 //! | `ioctl` | ioctl(2) |
 //! | `tap` | from an interface to the descriptors that listen |
@@ -38,3 +39,4 @@ mod ioctl;
 pub mod kpi;
 mod record;
 mod tap;
+mod write;

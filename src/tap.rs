@@ -48,6 +48,10 @@ impl Attachment {
     pub(crate) fn name(&self) -> Name {
         self.tap.ifnet.name()
     }
+
+    pub(crate) fn tap(&self) -> &Ref<Tap> {
+        &self.tap
+    }
 }
 
 statics! {
@@ -73,6 +77,14 @@ fn change<T: Send + Sync>(
 }
 
 impl Tap {
+    pub(crate) fn dlt(&self) -> u32 {
+        self.info.dlt
+    }
+
+    pub(crate) fn ifnet(&self) -> &Ifnet {
+        &self.ifnet
+    }
+
     fn has_peers(&self) -> bool {
         !self.peers.is_empty()
     }

@@ -61,6 +61,17 @@ struct bpfrs_tap_info {
 	uint32_t	ti_hdrlen;	/* link header length, bytes */
 };
 
+/* How write(2) wants its packet sent. */
+struct bpfrs_output {
+	uint32_t	o_dlt;		/* DLT_* of the interface */
+	uint32_t	o_hdrlen;	/* link header length, bytes */
+	uint32_t	o_flags;	/* BPFRS_OUTPUT_* */
+	uint32_t	o_pcp;		/* BIOCSETVLANPCP; 0: none */
+};
+#define	BPFRS_OUTPUT_HDRCMPLT	1	/* the source address stays */
+#define	BPFRS_OUTPUT_FEEDBACK	2	/* a copy comes in as if received */
+#define	BPFRS_OUTPUT_ONCE	4	/* and only that is seen by taps */
+
 /* A set-up ioctl names an interface in this many bytes, NUL included. */
 #define	BPFRS_IFNAMSIZ		IFNAMSIZ
 
@@ -107,13 +118,14 @@ enum bpfrs_ioc : unsigned long {
 #define	BPFRS_CONST(name)	BPFRS_##name = (int)(name)
 enum bpfrs_const : int {
 	BPFRS_CONST(EPERM), BPFRS_CONST(EINTR), BPFRS_CONST(ENXIO),
-	BPFRS_CONST(ENOMEM), BPFRS_CONST(EFAULT), BPFRS_CONST(EBUSY),
-	BPFRS_CONST(EINVAL), BPFRS_CONST(EWOULDBLOCK),
+	BPFRS_CONST(EIO), BPFRS_CONST(ENOMEM), BPFRS_CONST(EFAULT),
+	BPFRS_CONST(EBUSY), BPFRS_CONST(EINVAL), BPFRS_CONST(EWOULDBLOCK),
+	BPFRS_CONST(EMSGSIZE), BPFRS_CONST(ENETDOWN),
 	BPFRS_CONST(EOPNOTSUPP), BPFRS_CONST(ERESTART),
 	BPFRS_CONST(POLLIN), BPFRS_CONST(POLLRDNORM), BPFRS_CONST(POLLOUT),
 	BPFRS_CONST(POLLWRNORM), BPFRS_CONST(POLLHUP),
 	BPFRS_CONST(O_NONBLOCK), BPFRS_CONST(SIGIO), BPFRS_CONST(NSIG),
-	BPFRS_CONST(DLT_NULL),
+	BPFRS_CONST(DLT_NULL), BPFRS_CONST(DLT_EN10MB),
 	BPFRS_CONST(BPF_MAJOR_VERSION), BPFRS_CONST(BPF_MINOR_VERSION),
 	BPFRS_CONST(BPF_MINBUFSIZE), BPFRS_CONST(BPF_MEMWORDS),
 	BPFRS_CONST(BPF_BUFMODE_BUFFER), BPFRS_CONST(BPF_BUFMODE_ZBUF),
@@ -216,7 +228,8 @@ void	 bpfrs_kpi_control_unlock(void);
 int	 bpfrs_kpi_copyin(const void *uaddr, void *kaddr, size_t len);
 int	 bpfrs_kpi_copyout(const void *kaddr, void *uaddr, size_t len);
 ssize_t	 bpfrs_kpi_uio_resid(const struct uio *);
-int	 bpfrs_kpi_uiomove(const void *kaddr, size_t len, struct uio *);
+/* From kaddr in d_read, to kaddr in d_write. */
+int	 bpfrs_kpi_uiomove(void *kaddr, size_t len, struct uio *);
 
 /* devfs(5).  A new node comes with a reference for the caller.  Sleeps. */
 int	 bpfrs_kpi_node_create(int unit, struct cdev **);
@@ -252,6 +265,21 @@ size_t	 bpfrs_kpi_mbuf_first(const struct mbuf *, const void **);
 void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
 	    void *);
 
+/*
+ * A packet that write(2) builds: one mbuf(9) of len bytes, link header first.
+ * It is the driver's until it is freed or sent.
+ */
+struct mbuf *bpfrs_kpi_packet_alloc(size_t len, void **data); /* Sleeps. */
+						/* NULL: longer than mbufs are */
+void	 bpfrs_kpi_packet_free(struct mbuf *);
+int	 bpfrs_kpi_ifnet_up(struct ifnet *);	/* Anywhere. */
+/*
+ * Sends and takes it, whatever the result.  Inside the epoch: an interface
+ * that had not departed in the same section keeps its addresses.
+ */
+int	 bpfrs_kpi_packet_output(struct ifnet *, struct mbuf *,
+	    const struct bpfrs_output *);
+
 /* Time. */
 #define	BPFRS_TIME_PRECISE	0
 #define	BPFRS_TIME_FAST		1
@@ -272,6 +300,7 @@ int	 bpfrs_rs_open(struct cdev *);
 int	 bpfrs_rs_close(struct cdev *, int revoke);
 void	 bpfrs_rs_purge(struct cdev *);
 int	 bpfrs_rs_read(struct cdev *, struct uio *, int ioflag);
+int	 bpfrs_rs_write(struct cdev *, struct uio *);
 int	 bpfrs_rs_ioctl(struct cdev *, unsigned long cmd, void *data);
 int	 bpfrs_rs_poll(struct cdev *, int events);
 int	 bpfrs_rs_kqfilter(struct cdev *, struct knote *, int filter);

@@ -26,6 +26,7 @@
 static d_open_t		bpfrs_open;
 static d_close_t	bpfrs_close;
 static d_read_t		bpfrs_read;
+static d_write_t	bpfrs_write;
 static d_ioctl_t	bpfrs_ioctl;
 static d_poll_t		bpfrs_poll;
 static d_kqfilter_t	bpfrs_kqfilter;
@@ -42,6 +43,7 @@ struct cdevsw bpfrs_cdevsw = {
 	.d_open =	bpfrs_open,
 	.d_close =	bpfrs_close,
 	.d_read =	bpfrs_read,
+	.d_write =	bpfrs_write,
 	.d_ioctl =	bpfrs_ioctl,
 	.d_poll =	bpfrs_poll,
 	.d_kqfilter =	bpfrs_kqfilter,
@@ -69,6 +71,13 @@ bpfrs_read(struct cdev *dev, struct uio *uio, int ioflag)
 {
 
 	return (bpfrs_rs_read(dev, uio, ioflag));
+}
+
+static int
+bpfrs_write(struct cdev *dev, struct uio *uio, int ioflag __unused)
+{
+
+	return (bpfrs_rs_write(dev, uio));
 }
 
 static int

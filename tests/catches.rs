@@ -3,6 +3,7 @@
 //! A check that cannot fail proves nothing.
 mod support;
 
+use std::ffi::CStr;
 use std::sync::Mutex;
 
 use bpfrs::kpi::epoch::{Ref, pin};
@@ -286,6 +287,81 @@ fn catches_a_copy_beyond_a_chain() {
                 place.as_mut_ptr().cast(),
             );
         }
+    });
+}
+
+/// A packet of four bytes, as write(2) makes it.
+fn packet() -> *mut sys::mbuf {
+    let mut data = std::ptr::null_mut();
+    // SAFETY: thread context; `data` is written by the call.
+    let packet = unsafe { sys::bpfrs_kpi_packet_alloc(4, &raw mut data) };
+    // SAFETY: four bytes were asked for.
+    unsafe { data.cast::<[u8; 4]>().write([2, 0, 0, 0]) };
+    packet
+}
+
+/// An interface, with a reference that is kept for ever.
+fn interface(name: &CStr) -> *mut sys::ifnet {
+    // SAFETY: thread context; the name ends in NUL.
+    unsafe { sys::bpfrs_kpi_ifnet_byname(name.as_ptr()) }
+}
+
+/// Sends a packet.
+fn output(ifnet: *mut sys::ifnet, packet: *mut sys::mbuf) {
+    let how = sys::bpfrs_output { o_dlt: 0, o_hdrlen: 4, o_flags: 0, o_pcp: 0 };
+    // SAFETY: as wrong as the test wants it.
+    unsafe { sys::bpfrs_kpi_packet_output(ifnet, packet, &raw const how) };
+}
+
+#[test]
+fn catches_a_packet_that_is_sent_and_freed() {
+    dies("use of a freed", || {
+        let (lo0, packet) = (interface(c"lo0"), packet());
+        pin(|_| output(lo0, packet));
+        // SAFETY: wrong on purpose; the host body keeps the place of dead objects.
+        unsafe { sys::bpfrs_kpi_packet_free(packet) };
+    });
+}
+
+#[test]
+fn catches_a_packet_that_is_sent_twice() {
+    dies("use of a freed", || {
+        let (lo0, packet) = (interface(c"lo0"), packet());
+        pin(|_| output(lo0, packet));
+        pin(|_| output(lo0, packet));
+    });
+}
+
+#[test]
+fn catches_a_packet_that_is_left() {
+    dies("left 0 allocations, 0 monitors, 1 packets", || {
+        packet();
+    });
+}
+
+/// I4: nothing would keep the interface's addresses.
+#[test]
+fn catches_an_output_outside_the_epoch() {
+    dies("if_output outside the epoch", || output(interface(c"lo0"), packet()));
+}
+
+#[test]
+fn catches_an_output_with_a_monitor_locked() {
+    dies("if_output with a monitor locked", || {
+        let (lo0, packet, monitor) = (interface(c"lo0"), packet(), Monitor::new(()));
+        let _state = monitor.lock();
+        pin(|_| output(lo0, packet));
+    });
+}
+
+/// I4.
+#[test]
+fn catches_a_packet_from_an_address_that_is_gone() {
+    dies("from an address that is gone", || {
+        let lo1 = Interface::loopback("lo1");
+        let (raw, packet) = (interface(c"lo1"), packet());
+        lo1.depart();
+        pin(|_| output(raw, packet));
     });
 }
 

@@ -29,6 +29,7 @@ pub(crate) const LEGACY: Driver = Driver {
     close: legacy_close,
     purge: legacy_purge,
     read: legacy_read,
+    write: legacy_write,
     ioctl: legacy_ioctl,
     poll: legacy_poll,
     kqfilter: legacy_kqfilter,
@@ -280,6 +281,11 @@ unsafe extern "C" fn legacy_read(dev: *mut cdev, uio: *mut uio, ioflag: c_int) -
         sys::bpfrs_kpi_monitor_unlock((*state).lock);
         error
     }
+}
+
+/// There was more to write(2), but nothing about its end.
+extern "C" fn legacy_write(_dev: *mut cdev, _uio: *mut uio) -> c_int {
+    BPFRS_EOPNOTSUPP
 }
 
 unsafe extern "C" fn legacy_ioctl(dev: *mut cdev, command: c_ulong, data: *mut c_void) -> c_int {

@@ -107,6 +107,13 @@ enum Op {
         act: Act,
         other_thread: bool,
     },
+    /// A link header of `header` and zeros, or nothing of it.
+    Write {
+        file: Pick,
+        len: u16,
+        header: u8,
+        place: Place,
+    },
 }
 
 /// What happens at a hook, once.
@@ -409,6 +416,16 @@ fn step(world: &Arc<World>, op: Op) {
                 world.read(&entry, size, place);
             }
         }
+        Op::Write { file, len, header, place } => on_file(file, &|file| {
+            let mut packet = vec![0; usize::from(len % 20_000)];
+            if let Some(first) = packet.first_mut() {
+                *first = header;
+            }
+            let unmapped = matches!(place, Place::Unmapped).then(|| Unmapped::new(&packet));
+            let written = file.write(&packet);
+            drop(unmapped);
+            assert!(written.is_err() || written == Ok(packet.len()));
+        }),
         Op::Poll { file, events, signal } => on_file(file, &|file| {
             if signal {
                 Thread::current().signal();

@@ -14,7 +14,7 @@ use super::errno::Errno;
 use super::ifnet::Key;
 use super::kqueue::{self, Event, Filter, Knote};
 use super::mbuf::Packet;
-use super::user::{Argument, Uio};
+use super::user::{Argument, Read, Uio, Write};
 use crate::bpf_d::BpfD;
 use crate::{dev, tap};
 
@@ -82,9 +82,23 @@ unsafe extern "C" fn bpfrs_rs_read(
     // SAFETY: devfs keeps the cdev during the call.
     let cdev = unsafe { Cdev::from_raw(cdev) };
     // SAFETY: the uio of this call.
-    let mut uio = unsafe { Uio::from_raw(uio) };
+    let mut uio = unsafe { Uio::<Read>::from_raw(uio) };
     let non_block = ioflag & sys::bpfrs_const::BPFRS_O_NONBLOCK as c_int != 0;
     Errno::value(dev::current(cdev).and_then(|d| d.read(&mut uio, non_block)))
+}
+
+/// `d_write`.
+///
+/// # Safety
+/// Called by devfs, through module.c.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_rs_write(cdev: *mut sys::cdev, uio: *mut sys::uio) -> c_int {
+    let Some(uio) = NonNull::new(uio) else { return Errno::value(Err(Errno::EINVAL)) };
+    // SAFETY: devfs keeps the cdev during the call.
+    let cdev = unsafe { Cdev::from_raw(cdev) };
+    // SAFETY: the uio of this call.
+    let mut uio = unsafe { Uio::<Write>::from_raw(uio) };
+    Errno::value(dev::current(cdev).and_then(|d| d.write(&mut uio)))
 }
 
 /// `d_ioctl`.

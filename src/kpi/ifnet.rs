@@ -32,7 +32,7 @@ pub struct TapInfo {
 
 /// A counted reference to an interface.
 pub struct Ifnet {
-    raw: NonNull<sys::ifnet>,
+    pub(super) raw: NonNull<sys::ifnet>,
 }
 
 impl Ifnet {

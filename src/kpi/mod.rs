@@ -17,6 +17,7 @@ pub mod kqueue;
 pub mod lock;
 pub mod mbuf;
 pub mod memory;
+pub mod output;
 pub(crate) mod primitive;
 pub mod stats;
 pub mod time;

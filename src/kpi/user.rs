@@ -12,35 +12,58 @@ use super::abi::Plain;
 use super::errno::{Errno, Result};
 use super::memory::Array;
 
-/// The user's buffer in a read(2).
-pub struct Uio<'call> {
+/// `UIO_READ`: a read(2).
+pub enum Read {}
+
+/// `UIO_WRITE`: a write(2).
+pub enum Write {}
+
+/// The user's buffer in a read(2) or a write(2).
+pub struct Uio<'call, Call> {
     raw: NonNull<sys::uio>,
-    call: PhantomData<&'call mut sys::uio>,
+    call: PhantomData<(&'call mut sys::uio, Call)>,
 }
 
-impl Uio<'_> {
+impl<Call> Uio<'_, Call> {
     /// # Safety
-    /// `raw` is the uio of a `d_read` call, which lasts for the lifetime.
+    /// `raw` is the uio of a `d_read` or `d_write` call, as `Call` says, which
+    /// lasts for the lifetime.
     pub(super) unsafe fn from_raw(raw: NonNull<sys::uio>) -> Self {
         Uio { raw, call: PhantomData }
     }
 
-    /// How many bytes the caller still wants.
+    /// How many bytes are left of what the caller wants to read or write.
     pub fn resid(&self) -> usize {
         // SAFETY: valid during the call.
         let resid = unsafe { sys::bpfrs_kpi_uio_resid(self.raw.as_ptr()) };
         usize::try_from(resid).unwrap_or(0)
     }
+}
 
+impl Uio<'_, Read> {
     /// Hands over `bytes`.
     ///
     /// # Errors
     /// EFAULT if the user's memory is not there.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        // SAFETY: valid during the call; `bytes` is only read.
-        let error = unsafe {
-            sys::bpfrs_kpi_uiomove(bytes.as_ptr().cast(), bytes.len(), self.raw.as_ptr())
-        };
+        let from = bytes.as_ptr().cast_mut().cast();
+        // SAFETY: valid during the call; d_read's uio only reads `bytes`.
+        let error = unsafe { sys::bpfrs_kpi_uiomove(from, bytes.len(), self.raw.as_ptr()) };
+        Errno::check(error)
+    }
+}
+
+impl Uio<'_, Write> {
+    /// Takes the next `len` bytes to `to`, all of them unless it fails.
+    ///
+    /// # Safety
+    /// There are so many left, and `to` has room for them.
+    ///
+    /// # Errors
+    /// EFAULT if the user's memory is not there.
+    pub(super) unsafe fn read(&mut self, to: NonNull<c_void>, len: usize) -> Result<()> {
+        // SAFETY: by the contract of this function; valid during the call.
+        let error = unsafe { sys::bpfrs_kpi_uiomove(to.as_ptr(), len, self.raw.as_ptr()) };
         Errno::check(error)
     }
 }

@@ -51,9 +51,8 @@ bpfrs_kpi_uio_resid(const struct uio *uio)
 }
 
 int
-bpfrs_kpi_uiomove(const void *kaddr, size_t len, struct uio *uio)
+bpfrs_kpi_uiomove(void *kaddr, size_t len, struct uio *uio)
 {
 
-	/* uiomove(9) only reads kaddr here: d_read is UIO_READ. */
-	return (uiomove(__DECONST(void *, kaddr), (int)len, uio));
+	return (uiomove(kaddr, (int)len, uio));
 }

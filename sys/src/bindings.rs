@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Generated from sys/kpi.h by `make bindings`: do not edit.
 
+pub const BPFRS_OUTPUT_HDRCMPLT: i32 = 1;
+pub const BPFRS_OUTPUT_FEEDBACK: i32 = 2;
+pub const BPFRS_OUTPUT_ONCE: i32 = 4;
 pub const BPFRS_IFNAMSIZ: i32 = 16;
 pub const BPFRS_MAXUNITS: i32 = 256;
 pub const BPFRS_TIMER_IDLE: i32 = 0;
@@ -273,6 +276,26 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct bpfrs_output {
+    pub o_dlt: u32,
+    pub o_hdrlen: u32,
+    pub o_flags: u32,
+    pub o_pcp: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_output"][::core::mem::size_of::<bpfrs_output>() - 16usize];
+    ["Alignment of bpfrs_output"][::core::mem::align_of::<bpfrs_output>() - 4usize];
+    ["Offset of field: bpfrs_output::o_dlt"][::core::mem::offset_of!(bpfrs_output, o_dlt) - 0usize];
+    ["Offset of field: bpfrs_output::o_hdrlen"]
+        [::core::mem::offset_of!(bpfrs_output, o_hdrlen) - 4usize];
+    ["Offset of field: bpfrs_output::o_flags"]
+        [::core::mem::offset_of!(bpfrs_output, o_flags) - 8usize];
+    ["Offset of field: bpfrs_output::o_pcp"]
+        [::core::mem::offset_of!(bpfrs_output, o_pcp) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct bpfrs_ifreq {
     pub ifr_name: [cty::c_char; 16usize],
     pub ifr_rest: [cty::c_char; 16usize],
@@ -338,11 +361,14 @@ pub mod bpfrs_const {
     pub const BPFRS_EPERM: Type = 1;
     pub const BPFRS_EINTR: Type = 4;
     pub const BPFRS_ENXIO: Type = 6;
+    pub const BPFRS_EIO: Type = 5;
     pub const BPFRS_ENOMEM: Type = 12;
     pub const BPFRS_EFAULT: Type = 14;
     pub const BPFRS_EBUSY: Type = 16;
     pub const BPFRS_EINVAL: Type = 22;
     pub const BPFRS_EWOULDBLOCK: Type = 35;
+    pub const BPFRS_EMSGSIZE: Type = 40;
+    pub const BPFRS_ENETDOWN: Type = 50;
     pub const BPFRS_EOPNOTSUPP: Type = 45;
     pub const BPFRS_ERESTART: Type = -1;
     pub const BPFRS_POLLIN: Type = 1;
@@ -354,6 +380,7 @@ pub mod bpfrs_const {
     pub const BPFRS_SIGIO: Type = 23;
     pub const BPFRS_NSIG: Type = 32;
     pub const BPFRS_DLT_NULL: Type = 0;
+    pub const BPFRS_DLT_EN10MB: Type = 1;
     pub const BPFRS_BPF_MAJOR_VERSION: Type = 1;
     pub const BPFRS_BPF_MINOR_VERSION: Type = 1;
     pub const BPFRS_BPF_MINBUFSIZE: Type = 32;
@@ -504,7 +531,7 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_uio_resid(arg1: *const uio) -> isize;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_uiomove(kaddr: *const cty::c_void, len: usize, arg1: *mut uio) -> cty::c_int;
+    pub fn bpfrs_kpi_uiomove(kaddr: *mut cty::c_void, len: usize, arg1: *mut uio) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_node_create(unit: cty::c_int, arg1: *mut *mut cdev) -> cty::c_int;
@@ -579,6 +606,22 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_copy(arg1: *const mbuf, off: usize, len: usize, arg2: *mut cty::c_void);
 }
 unsafe extern "C" {
+    pub fn bpfrs_kpi_packet_alloc(len: usize, data: *mut *mut cty::c_void) -> *mut mbuf;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_packet_free(arg1: *mut mbuf);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_up(arg1: *mut ifnet) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_packet_output(
+        arg1: *mut ifnet,
+        arg2: *mut mbuf,
+        arg3: *const bpfrs_output,
+    ) -> cty::c_int;
+}
+unsafe extern "C" {
     pub fn bpfrs_kpi_uptime(how: cty::c_int, arg1: *mut bpfrs_bintime);
 }
 unsafe extern "C" {
@@ -613,6 +656,9 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_read(arg1: *mut cdev, arg2: *mut uio, ioflag: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_write(arg1: *mut cdev, arg2: *mut uio) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_ioctl(arg1: *mut cdev, cmd: cty::c_ulong, data: *mut cty::c_void)

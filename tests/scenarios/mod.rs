@@ -11,7 +11,8 @@ use bpfrs::kpi::host::{
 use bpfrs::kpi::stats;
 use bpfrs_sys::BPFRS_EVFILT_READ;
 use bpfrs_sys::bpfrs_const::{
-    BPFRS_EBUSY as EBUSY, BPFRS_EINTR as EINTR, BPFRS_ENXIO as ENXIO, BPFRS_POLLIN,
+    BPFRS_EBUSY as EBUSY, BPFRS_EINTR as EINTR, BPFRS_ENXIO as ENXIO, BPFRS_EPERM as EPERM,
+    BPFRS_POLLIN,
 };
 use bpfrs_sys::bpfrs_ioc::*;
 #[cfg(bpfrs_loom)]
@@ -43,6 +44,9 @@ macro_rules! small_worlds {
             a_packet_wakes_a_reader
             departure_and_a_revoke
             attach_and_a_revoke
+            revoke_a_writer
+            departure_and_a_writer
+            a_write_and_a_new_filter
         }
     };
 }
@@ -66,8 +70,8 @@ pub(crate) fn world(scenario: impl FnOnce()) {
     }
     let left = host::census();
     assert_eq!(
-        (left.allocations, left.monitors, left.cdevs, left.vnodes, left.taps),
-        (0, 0, 0, 0, 0),
+        (left.allocations, left.monitors, left.cdevs, left.vnodes, left.packets, left.taps),
+        (0, 0, 0, 0, 0, 0),
         "{left:?}"
     );
     assert_eq!(stats::read(stats::DESCRIPTORS), 0);
@@ -395,6 +399,58 @@ pub(crate) fn departure_and_a_revoke() {
     lo1.depart();
     revoker.join().unwrap();
     assert_eq!((lo1.promisc(), lo1.is_tapped()), (0, false));
+    file.close();
+}
+
+/// A packet for a loopback interface, link header first.
+const WRITTEN: [u8; 12] = [2, 0, 0, 0, 6, 6, 6, 6, 6, 6, 6, 6];
+
+fn writer(file: &File) -> JoinHandle<Result<usize, i32>> {
+    let file = file.clone();
+    spawn(move || file.write(&WRITTEN))
+}
+
+/// What a writer said is what came of its packet.
+#[track_caller]
+fn sent(result: Result<usize, i32>, by: &host::Interface, refusals: &[i32]) {
+    match result {
+        Ok(len) => assert_eq!((len, by.sent().len()), (WRITTEN.len(), 1)),
+        Err(error) => {
+            assert!(refusals.contains(&error), "{error}");
+            assert_eq!(by.sent(), [], "refused and sent");
+        }
+    }
+}
+
+/// I4: a writer and the end of its open.
+pub(crate) fn revoke_a_writer() {
+    let file = listen(128);
+    let lo0 = host::Interface::named("lo0").unwrap();
+    let writer = writer(&file);
+    host::revoke(0).unwrap();
+    sent(writer.join().unwrap(), &lo0, &[ENXIO, EIO]);
+    file.close();
+}
+
+/// I4: nothing is sent from an interface that has departed.
+pub(crate) fn departure_and_a_writer() {
+    let lo1 = host::Interface::loopback("lo1");
+    let file = listen(128);
+    attach(&file, "lo1").unwrap();
+    let writer = writer(&file);
+    lo1.depart();
+    sent(writer.join().unwrap(), &lo1, &[ENXIO]);
+    file.close();
+}
+
+/// I1: BIOCSETWF while a packet is judged.
+pub(crate) fn a_write_and_a_new_filter() {
+    let file = listen(128);
+    let lo0 = host::Interface::named("lo0").unwrap();
+    setf(&file, BPFRS_BIOCSETWF, &mut keep(1)).unwrap();
+    let writer = writer(&file);
+    setf(&file, BPFRS_BIOCSETWF, &mut keep(0)).unwrap();
+    sent(writer.join().unwrap(), &lo0, &[EPERM]);
     file.close();
 }
 

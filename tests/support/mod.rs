@@ -61,8 +61,8 @@ fn session(test: impl FnOnce()) {
     }
     let left = host::census();
     assert_eq!(
-        (left.allocations, left.monitors, left.cdevs, left.vnodes),
-        (0, 0, 0, 0),
+        (left.allocations, left.monitors, left.cdevs, left.vnodes, left.packets),
+        (0, 0, 0, 0, 0),
         "{left:?}"
     );
     assert_eq!(left.taps, 0);

@@ -12,7 +12,7 @@ pub enum Hook {
     Open,
     /// In `d_close`, after it found its open.
     Close,
-    /// In a copy to user memory, before the first byte.
+    /// In a copy to or from user memory, before the first byte.
     Copy,
     /// In dev_rel(9), before the reference is given up.
     Release,

@@ -10,6 +10,7 @@ use bpfrs_sys::{self as sys, BPFRS_IFNAMSIZ, bpfrs_const, ifnet};
 use super::driver::driver;
 use super::mbuf::Chain;
 use super::object::{Hold, Kind};
+use super::output::Out;
 use super::thread::{self, current_file, with_file};
 use super::{epoch, guard, guard_seen, module};
 use crate::kpi::epoch::pin;
@@ -17,8 +18,11 @@ use crate::kpi::primitive::{AtomicBool, Mutex, statics};
 
 pub(super) struct Ifnet {
     name: Hidden<String>,
-    /// Only a loopback interface has a tap.
-    loopback: bool,
+    /// lo(4); Ethernet otherwise.
+    pub(super) loopback: bool,
+    /// What a tap shows: the DLT and the link header's length. None: no tap.
+    frames: Option<(i32, u32)>,
+    pub(super) output: Out,
     promisc: AtomicI32,
     /// What the next change of promiscuous mode fails with.
     promisc_error: AtomicI32,
@@ -42,14 +46,16 @@ statics! {
 
 fn registry<R>(use_it: impl FnOnce(&mut Vec<Hold<Ifnet>>) -> R) -> R {
     let mut ifnets = guard_seen(&IFNETS);
-    use_it(ifnets.get_or_insert_with(|| vec![Hold::new(Ifnet::new("lo0", true))]))
+    use_it(ifnets.get_or_insert_with(|| vec![Hold::new(Ifnet::new("lo0", true, LOOPBACK))]))
 }
 
 impl Ifnet {
-    fn new(name: &str, loopback: bool) -> Self {
+    fn new(name: &str, loopback: bool, frames: Option<(i32, u32)>) -> Self {
         Ifnet {
             name: Hidden::new(name.to_owned()),
             loopback,
+            frames,
+            output: Out::default(),
             promisc: AtomicI32::new(0),
             promisc_error: AtomicI32::new(0),
             tapped: AtomicBool::new(false),
@@ -57,6 +63,9 @@ impl Ifnet {
         }
     }
 }
+
+/// The frames of lo(4).
+const LOOPBACK: Option<(i32, u32)> = Some((bpfrs_const::BPFRS_DLT_NULL, 4));
 
 /// lo(4)'s `if_mtu`.
 const LOMTU: c_int = 16384;
@@ -68,23 +77,28 @@ pub(super) fn tapped() -> usize {
 
 /// A network interface.
 #[derive(Clone)]
-pub struct Interface(Hold<Ifnet>);
+pub struct Interface(pub(super) Hold<Ifnet>);
 
 impl Interface {
-    fn add(name: &str, loopback: bool) -> Interface {
-        let new = Hold::new(Ifnet::new(name, loopback));
+    fn add(name: &str, loopback: bool, frames: Option<(i32, u32)>) -> Interface {
+        let new = Hold::new(Ifnet::new(name, loopback, frames));
         registry(|ifnets| ifnets.push(new.clone()));
         Interface(new)
     }
 
     /// A new lo(4).
     pub fn loopback(name: &str) -> Interface {
-        Self::add(name, true)
+        Self::add(name, true, LOOPBACK)
     }
 
-    /// A new interface of a kind without a tap.
+    /// A new Ethernet interface.
     pub fn ethernet(name: &str) -> Interface {
-        Self::add(name, false)
+        Self::add(name, false, Some((bpfrs_const::BPFRS_DLT_EN10MB, 14)))
+    }
+
+    /// A new interface of another kind: its DLT, if it has a tap.
+    pub fn other(name: &str, dlt: Option<i32>) -> Interface {
+        Self::add(name, false, dlt.map(|dlt| (dlt, 0)))
     }
 
     /// The interface of that name.
@@ -102,6 +116,9 @@ impl Interface {
         registry(|ifnets| ifnets.retain(|other| !other.same(&self.0)));
         // SAFETY: the driver is loaded; the interface is kept by self.
         module::while_loaded(|| unsafe { (driver().ifdeparture)(self.0.raw()) });
+        // Its addresses go after a grace period.
+        epoch::wait();
+        self.0.output.departed();
     }
 
     /// How often promiscuous mode was asked for.
@@ -161,7 +178,7 @@ pub fn inject(name: &str, af: u32, segments: &[&[u8]]) {
 
 /// # Safety
 /// `raw` came from `bpfrs_kpi_ifnet_byname`.
-unsafe fn borrow(raw: *mut ifnet) -> Hold<Ifnet> {
+pub(super) unsafe fn borrow(raw: *mut ifnet) -> Hold<Ifnet> {
     // SAFETY: by the contract of this function.
     unsafe { Hold::borrow(raw) }
 }
@@ -214,12 +231,12 @@ unsafe extern "C" fn bpfrs_kpi_ifnet_mtu(raw: *mut ifnet) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_kpi_tap_info(raw: *mut ifnet, info: *mut sys::bpfrs_tap_info) -> c_int {
     // SAFETY: the driver's interface.
-    if !unsafe { borrow(raw) }.loopback {
+    let Some((dlt, ti_hdrlen)) = unsafe { borrow(raw) }.frames else {
         return bpfrs_const::BPFRS_ENXIO;
-    }
-    let loopback = sys::bpfrs_tap_info { ti_dlt: bpfrs_const::BPFRS_DLT_NULL as u32, ti_hdrlen: 4 };
+    };
+    let ti_dlt = dlt.cast_unsigned();
     // SAFETY: the driver's own variable, for the call.
-    unsafe { info.write(loopback) };
+    unsafe { info.write(sys::bpfrs_tap_info { ti_dlt, ti_hdrlen }) };
     0
 }
 

@@ -20,7 +20,7 @@
 //! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
 //! | `kqueue` | kqueue(2), knote(9) |
-//! | `ifnet`, `mbuf` | interfaces and packets |
+//! | `ifnet`, `mbuf`, `output` | interfaces and packets, those that write(2) sends |
 //! | `user`, `time`, `clock`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
 //! | `module`, `driver` | kldload(2), kldunload(2), and what they load |
 #![expect(
@@ -47,6 +47,7 @@ mod memory;
 mod module;
 mod monitor;
 mod object;
+mod output;
 mod panic;
 mod thread;
 mod time;
@@ -72,6 +73,7 @@ pub use memguard::{MEMGUARD_EXIT, set_memguard};
 pub use memory::{check_freed, set_quarantine};
 pub use module::{Census, census, is_loaded, load, load_driver, unload};
 pub use monitor::signals;
+pub use output::{Flags, Sent, write_counts};
 pub use thread::Thread;
 pub use time::{Frozen, HZ, freeze as freeze_clock};
 pub use tunable::{Tunable, set_tunable};
@@ -88,6 +90,8 @@ pub mod errno {
     pub const EIO: i32 = 5;
     /// Not a terminal: no such ioctl.
     pub const ENOTTY: i32 = 25;
+    /// No such address family.
+    pub const EAFNOSUPPORT: i32 = 47;
 }
 
 /// Locks a mutex of the host body's own books, which no model checker sees:

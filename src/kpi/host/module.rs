@@ -11,6 +11,7 @@ use super::driver::{self, BPFRS, Driver, driver};
 use super::ifnet::{self, Ifnet};
 use super::monitor::Monitor;
 use super::object::Kind;
+use super::output::Packet;
 use super::{epoch, kqueue, memory};
 use crate::kpi::primitive::{RwLock, statics};
 use crate::kpi::{errno::Errno, stats};
@@ -94,10 +95,11 @@ pub fn unload(force: bool) -> Result<(), i32> {
     assert!(kqueue::attached() == 0, "the module is gone, and a knote still calls it");
     assert!(devfs::nodes() == 0, "the module is gone, and a node still calls it");
     // Not cdevs: threads on their way out of devfs may have references.
-    let Census { allocations, monitors, .. } = census();
+    let Census { allocations, monitors, packets, .. } = census();
     assert!(
-        (allocations, monitors) == (0, 0),
-        "the module is gone and left {allocations} allocations, {monitors} monitors"
+        (allocations, monitors, packets) == (0, 0, 0),
+        "the module is gone and left {allocations} allocations, {monitors} monitors, \
+         {packets} packets"
     );
     Ok(())
 }
@@ -117,6 +119,8 @@ pub struct Census {
     pub cdevs: usize,
     /// Vnodes with a hold.
     pub vnodes: usize,
+    /// Packets that are neither sent nor freed.
+    pub packets: usize,
     /// Interfaces with a reference.
     pub ifnets: usize,
     /// Interfaces with a tap.
@@ -134,6 +138,7 @@ pub fn census() -> Census {
         monitors: live(Monitor::live()),
         cdevs: live(Cdev::live()),
         vnodes: live(Vnode::live()),
+        packets: live(Packet::live()),
         ifnets: live(Ifnet::live()),
         taps,
     }

@@ -230,6 +230,12 @@ pub(super) fn may_sleep_unlocked(what: &str) {
     }
 }
 
+/// What is true around `if_output`: inside the epoch, and no lock that a tap takes.
+pub(super) fn may_output() {
+    assert!(sections(|trackers| !trackers.is_empty()), "if_output outside the epoch");
+    assert!(monitors(|held| held.is_empty()), "if_output with a monitor locked");
+}
+
 /// Runs `body` where sleeping is forbidden.
 pub(super) fn without_sleeping<R>(context: &'static str, body: impl FnOnce() -> R) -> R {
     let before = LOCAL.with(|local| local.context.replace(Some(context)));

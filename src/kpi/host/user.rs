@@ -42,15 +42,21 @@ fn faults(address: usize, len: usize) -> bool {
     len != 0 && (overlaps(&NULL_PAGE) || guard(&UNMAPPED).iter().any(overlaps))
 }
 
-/// The buffer of a read(2): what a `struct uio` points to.
+/// The buffer of a read(2) or a write(2): what a `struct uio` points to.
 pub(super) struct Uio {
     start: *mut u8,
     left: usize,
+    /// `UIO_WRITE`: the buffer is only read.
+    write: bool,
 }
 
 impl Uio {
-    pub(super) fn new(buffer: &mut [u8]) -> Self {
-        Uio { start: buffer.as_mut_ptr(), left: buffer.len() }
+    pub(super) fn for_read(buffer: &mut [u8]) -> Self {
+        Uio { start: buffer.as_mut_ptr(), left: buffer.len(), write: false }
+    }
+
+    pub(super) fn for_write(data: &[u8]) -> Self {
+        Uio { start: data.as_ptr().cast_mut(), left: data.len(), write: true }
     }
 
     pub(super) fn left(&self) -> usize {
@@ -70,7 +76,7 @@ unsafe extern "C" fn bpfrs_kpi_uio_resid(raw: *const uio) -> isize {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_uiomove(from: *const c_void, len: usize, raw: *mut uio) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_uiomove(kaddr: *mut c_void, len: usize, raw: *mut uio) -> c_int {
     thread::may_sleep("uiomove(9)");
     hook::run(Hook::Copy);
     // SAFETY: the uio of the call under way, which no other thread has.
@@ -79,9 +85,11 @@ unsafe extern "C" fn bpfrs_kpi_uiomove(from: *const c_void, len: usize, raw: *mu
     if faults(uio.start.addr(), len) {
         return bpfrs_const::BPFRS_EFAULT;
     }
-    // SAFETY: the reader's buffer, borrowed for the call, has `left` bytes;
-    // the driver's has `len`.
-    unsafe { uio.start.copy_from_nonoverlapping(from.cast(), len) };
+    let kaddr = kaddr.cast::<u8>();
+    let (from, to) = if uio.write { (uio.start, kaddr) } else { (kaddr, uio.start) };
+    // SAFETY: the caller's buffer, borrowed for the call as its direction asks,
+    // has `left` bytes; the driver's has `len`.
+    unsafe { to.copy_from_nonoverlapping(from, len) };
     // SAFETY: not beyond the end, by the minimum above.
     uio.start = unsafe { uio.start.add(len) };
     uio.left -= len;

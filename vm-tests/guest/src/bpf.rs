@@ -30,6 +30,7 @@ pub(crate) const BIOCSDLT: u64 = 0x8004_4278;
 pub(crate) const BIOCGDLTLIST: u64 = 0xc010_4279;
 pub(crate) const BIOCLOCK: u64 = 0x2000_427a;
 pub(crate) const BIOCSETWF: u64 = 0x8010_427b;
+const BIOCFEEDBACK: u64 = 0x8004_427c;
 pub(crate) const BIOCSETFNR: u64 = 0x8010_4282;
 pub(crate) const BIOCGTSTAMP: u64 = 0x4004_4283;
 pub(crate) const BIOCSTSTAMP: u64 = 0x8004_4284;
@@ -128,6 +129,10 @@ impl Bpf {
 
     pub(crate) fn set_immediate(&self, on: bool) -> Result<()> {
         self.set(BIOCIMMEDIATE, on.into())
+    }
+
+    pub(crate) fn set_feedback(&self, on: bool) -> Result<()> {
+        self.set(BIOCFEEDBACK, on.into())
     }
 
     pub(crate) fn promiscuous(&self) -> Result<()> {

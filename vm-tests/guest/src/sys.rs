@@ -92,6 +92,8 @@ impl Errno {
             libc::EMFILE => "EMFILE",
             libc::ENOTTY => "ENOTTY",
             libc::EAGAIN => "EWOULDBLOCK",
+            libc::EMSGSIZE => "EMSGSIZE",
+            libc::EAFNOSUPPORT => "EAFNOSUPPORT",
             libc::ENOBUFS => "ENOBUFS",
             libc::EOPNOTSUPP => "EOPNOTSUPP",
             other => return format!("errno {other}"),
@@ -340,6 +342,12 @@ impl Fd {
     /// write(2).
     pub(crate) fn write(&self, data: &[u8]) -> Result<usize> {
         write(self.0, data)
+    }
+
+    /// write(2) of as many bytes at address 0, where nothing is.
+    pub(crate) fn write_null(&self, length: usize) -> Result<usize> {
+        // SAFETY: the kernel checks the address, and reads only.
+        unsafe { call(SYS_WRITE, [int(self.0), 0, length, 0, 0, 0]) }
     }
 
     /// close(2), with its result.

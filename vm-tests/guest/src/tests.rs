@@ -6,6 +6,7 @@ pub(crate) mod exact_capture;
 pub(crate) mod kqueue;
 mod life_of_an_open;
 mod several_mounts;
+mod write;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -198,6 +199,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         .chain(kqueue::TESTS)
         .chain(life_of_an_open::TESTS)
         .chain(several_mounts::TESTS)
+        .chain(write::TESTS)
         .filter(|test| test.stock || !bench.stock)
         .collect();
     if arguments.has("--list") {

@@ -60,6 +60,11 @@ impl OpenFile {
         value.map(std::ptr::with_exposed_provenance_mut)
     }
 
+    /// `f_cdevpriv`'s value.
+    pub(in super::super) fn private(&self) -> Option<*mut c_void> {
+        self.private_of(self.data)
+    }
+
     /// devfs_fpdrop: the destructor, if destroy_dev(9) was not faster.
     fn drop_private(&self) {
         let private = guard(&self.private).take();
@@ -212,7 +217,7 @@ impl File {
         let Some(inside) = self.0.enter() else { return Err(EIO) };
         let non_block = non_block || self.0.non_block.load(Ordering::Relaxed);
         let flags = if non_block { bpfrs_const::BPFRS_O_NONBLOCK } else { 0 };
-        let mut uio = Uio::new(buffer);
+        let mut uio = Uio::for_read(buffer);
         let before = uio.left();
         // SAFETY: the cdev has a reference and the buffer is borrowed during
         // the call.
@@ -220,6 +225,21 @@ impl File {
             (driver().read)(inside.0.raw(), uio.raw(), flags)
         });
         if error == 0 { Ok(before - uio.left()) } else { Err(error) }
+    }
+
+    /// write(2): how many bytes.
+    ///
+    /// # Errors
+    /// EIO once the vnode is dead; what the driver says.
+    pub fn write(&self, data: &[u8]) -> Result<usize, i32> {
+        let Some(inside) = self.0.enter() else { return Err(EIO) };
+        let mut uio = Uio::for_write(data);
+        // SAFETY: the cdev has a reference and the data is borrowed during
+        // the call.
+        let error = with_file("write(2)", self.as_ptr(), || unsafe {
+            (driver().write)(inside.0.raw(), uio.raw())
+        });
+        if error == 0 { Ok(data.len() - uio.left()) } else { Err(error) }
     }
 
     /// poll(2) of this file alone: what is ready of `events`, after `timeout`
