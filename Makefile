@@ -5,14 +5,14 @@
 # them through the environment.
 
 .POSIX:
-.PHONY: help demo setup kmod legacy check-ko bindings check-bindings lint test \
+.PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test \
 	loom shuttle life controls tsan asan fuzz soak vm-test vm-race load unload \
 	install clean
 
 help:
 	@echo "make demo            the revoke(2) race on this host: the 2008 pattern, then bpfrs"
 	@echo "make setup           install what is needed (Debian, root), or name it"
-	@echo "make kmod            build bpfrs.ko"
+	@echo "make kmod            build bpfrs.ko, and bpfrs_tap.ko, which it needs"
 	@echo "make check-ko        check the finished bpfrs.ko"
 	@echo "make test            everything that needs no guest, then vm-test if one is there"
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
@@ -41,10 +41,11 @@ setup:
 	@sys/build/setup.sh
 
 kmod:
+	@sys/build/kmod.sh bpfrs_tap
 	@sys/build/kmod.sh bpfrs
 
-legacy:
-	@sys/build/kmod.sh legacy
+legacy producer:
+	@sys/build/kmod.sh $@
 
 check-ko:
 	@sys/build/check-ko.sh

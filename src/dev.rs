@@ -12,7 +12,7 @@ use crate::kpi::devfs::{self, Cdev, CdevRef};
 use crate::kpi::epoch::{self, Ref};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::lock::Control;
-use crate::kpi::{ifnet, kqueue, stats};
+use crate::kpi::{kqueue, stats};
 use crate::{gate, tap};
 
 const MAXUNITS: usize = bpfrs_sys::BPFRS_MAXUNITS as usize;
@@ -127,8 +127,7 @@ pub(crate) fn purge(cdev: Cdev<'_>) {
 /// `MOD_UNLOAD`.
 ///
 /// # Errors
-/// EBUSY while an open is alive, unless forced, and while a tap cannot be
-/// taken off. The module stays and works.
+/// EBUSY while an open is alive, unless forced. The module stays and works.
 pub(crate) fn unload(force: bool) -> Result<()> {
     gate::shut(force)?;
     // As by revoke(2), for every node: all sleepers leave, no new ones come.
@@ -139,10 +138,7 @@ pub(crate) fn unload(force: bool) -> Result<()> {
             BpfD::end(&d);
         }
     }
-    if !tap::all_off() {
-        gate::reopen();
-        return Err(Errno::EBUSY);
-    }
+    tap::release_all();
     for unit in 0..MAXUNITS {
         let node = NODES.lock().get_mut(unit).and_then(Option::take);
         if let Some(node) = node {
@@ -153,6 +149,5 @@ pub(crate) fn unload(force: bool) -> Result<()> {
     // not waited for one that another thread had begun. Each ends with a
     // reference dropped, and each last reference with an epoch callback.
     epoch::drain();
-    ifnet::quiesce();
     Ok(())
 }

@@ -106,10 +106,21 @@ fn find_or_create(control: &ControlGuard<'_, ()>, ifnet: Ifnet, info: TapInfo) -
     Ok(tap)
 }
 
-/// Takes a tap off that nobody listens to. One that somebody else sits on top
-/// of has to stay, and is tried again when the next one goes.
+/// Takes the taps off that `keep` refuses.
+fn release(control: &ControlGuard<'_, ()>, keep: impl Fn(&Tap) -> bool) {
+    let stays = |tap: &Ref<Tap>| {
+        let stays = keep(tap);
+        if !stays {
+            tap.ifnet.tap_off();
+        }
+        stays
+    };
+    change(control, &TAPS, stays, None);
+}
+
+/// Takes the taps off that nobody listens to.
 fn release_unused(control: &ControlGuard<'_, ()>) {
-    change(control, &TAPS, |tap| tap.has_peers() || tap.ifnet.tap_off().is_err(), None);
+    release(control, Tap::has_peers);
 }
 
 /// BIOCSETIF.
@@ -212,11 +223,10 @@ pub(crate) fn departed(key: Key) {
     release_unused(&control);
 }
 
-/// Whether every tap is off: nothing outside calls the driver with packets.
-pub(crate) fn all_off() -> bool {
-    let control = CONTROL.lock();
-    release_unused(&control);
-    TAPS.is_empty()
+/// Takes every tap off, whoever listens: all of them are dead, but one that
+/// another thread ends may not be detached yet.
+pub(crate) fn release_all() {
+    release(&CONTROL.lock(), |_| false);
 }
 
 /// One packet of a tapped interface. `inbound`: it came by this interface.

@@ -28,7 +28,8 @@ impl BpfD {
     /// write(2).
     ///
     /// # Errors
-    /// As stock: ENXIO without an interface; ENETDOWN; EIO for a packet that
+    /// As stock: ENXIO without an interface; ENETDOWN; EOPNOTSUPP for a
+    /// producer's; EIO for a packet that
     /// is of no known kind or longer than an mbuf; EMSGSIZE without a whole
     /// link header or beyond the MTU; EFAULT; EPERM by the write filter; what
     /// the interface says. ENXIO also when the open ended, or lost its
@@ -49,9 +50,7 @@ impl BpfD {
             state.alive()?;
             state.attachment.as_ref().ok_or(Errno::ENXIO)?.tap().clone()
         };
-        if !tap.ifnet().is_up() {
-            return Err(Errno::ENETDOWN);
-        }
+        tap.ifnet().ready()?;
         let len = uio.resid();
         if len == 0 {
             return Ok(false);

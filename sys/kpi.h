@@ -19,9 +19,9 @@
 #define	BPFRS_KPI_H
 
 /* Opaque here, whatever the headers below make of them. */
+struct bpfrs_if;
 struct bpfrs_monitor;
 struct cdev;
-struct ifnet;
 struct knote;
 struct mbuf;
 struct uio;
@@ -247,17 +247,19 @@ void	 bpfrs_kpi_vnode_drop(struct vnode *);	/* Sleeps. */
 void	 bpfrs_kpi_fail_open(void);
 void	 bpfrs_kpi_fail_close(void);
 
-/* Interfaces.  Sleeps. */
-struct ifnet *bpfrs_kpi_ifnet_byname(const char name[BPFRS_IFNAMSIZ]);
-void	 bpfrs_kpi_ifnet_rele(struct ifnet *);
-void	 bpfrs_kpi_ifnet_name(struct ifnet *, char name[BPFRS_IFNAMSIZ]);
-int	 bpfrs_kpi_ifnet_promisc(struct ifnet *, int on);
-int	 bpfrs_kpi_ifnet_mtu(struct ifnet *);	/* Anywhere. */
+/*
+ * Where packets are seen: an interface, or what a producer attached
+ * (tap/bpfrs_tap.h).  Sleeps.
+ */
+struct bpfrs_if *bpfrs_kpi_ifnet_byname(const char name[BPFRS_IFNAMSIZ]);
+void	 bpfrs_kpi_ifnet_rele(struct bpfrs_if *);	/* Anywhere. */
+void	 bpfrs_kpi_ifnet_name(struct bpfrs_if *, char name[BPFRS_IFNAMSIZ]);
+int	 bpfrs_kpi_ifnet_promisc(struct bpfrs_if *, int on);
+int	 bpfrs_kpi_ifnet_mtu(struct bpfrs_if *);	/* Anywhere. */
 /* ENXIO: bpfrs has no sound tap for this interface. */
-int	 bpfrs_kpi_tap_info(struct ifnet *, struct bpfrs_tap_info *);
-int	 bpfrs_kpi_tap_on(struct ifnet *);
-int	 bpfrs_kpi_tap_off(struct ifnet *);	/* EBUSY: somebody sits on top */
-void	 bpfrs_kpi_tap_quiesce(void);		/* no tap_on interface is left */
+int	 bpfrs_kpi_tap_info(struct bpfrs_if *, struct bpfrs_tap_info *);
+int	 bpfrs_kpi_tap_on(struct bpfrs_if *);	/* ENXIO: also when it is gone */
+void	 bpfrs_kpi_tap_off(struct bpfrs_if *);
 
 /* mbuf(9) chains, read only. */
 size_t	 bpfrs_kpi_mbuf_length(const struct mbuf *);
@@ -272,12 +274,13 @@ void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
 struct mbuf *bpfrs_kpi_packet_alloc(size_t len, void **data); /* Sleeps. */
 						/* NULL: longer than mbufs are */
 void	 bpfrs_kpi_packet_free(struct mbuf *);
-int	 bpfrs_kpi_ifnet_up(struct ifnet *);	/* Anywhere. */
+/* ENETDOWN; EOPNOTSUPP: a producer's.  Anywhere. */
+int	 bpfrs_kpi_ifnet_ready(struct bpfrs_if *);
 /*
  * Sends and takes it, whatever the result.  Inside the epoch: an interface
  * that had not departed in the same section keeps its addresses.
  */
-int	 bpfrs_kpi_packet_output(struct ifnet *, struct mbuf *,
+int	 bpfrs_kpi_packet_output(struct bpfrs_if *, struct mbuf *,
 	    const struct bpfrs_output *);
 
 /* Time. */
@@ -308,9 +311,13 @@ int	 bpfrs_rs_kqfilter(struct cdev *, struct knote *, int filter);
 int	 bpfrs_rs_kqevent(void *hook, int filter, int64_t *data);
 void	 bpfrs_rs_kqdetach(void *hook, struct knote *);
 void	 bpfrs_rs_dtor(void *priv);
-void	 bpfrs_rs_ifdeparture(struct ifnet *);
-/* One packet: hdr of hdrlen bytes, then the chain m.  in: rcvif == ifp. */
-void	 bpfrs_rs_tap(struct ifnet *, const void *hdr, size_t hdrlen,
+/* It goes, or to another network stack.  May sleep. */
+void	 bpfrs_rs_ifdeparture(struct bpfrs_if *);
+/*
+ * One packet: hdrlen bytes at hdr (NULL for none), then the chain m.  in: it
+ * was received, not sent.  Inside the network epoch.
+ */
+void	 bpfrs_rs_tap(struct bpfrs_if *, const void *hdr, size_t hdrlen,
 	    const struct mbuf *m, int in);
 
 #endif /* BPFRS_KPI_H */

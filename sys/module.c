@@ -22,6 +22,7 @@
 
 #include "kpi.h"
 #include "shim.h"
+#include "tap/bpfrs_tap.h"
 
 static d_open_t		bpfrs_open;
 static d_close_t	bpfrs_close;
@@ -230,7 +231,9 @@ bpfrs_load(void)
 {
 	int error;
 
-	bpfrs_ifnet_attach();
+	error = bpfrs_ifnet_attach();
+	if (error != 0)
+		return (error);
 	error = bpfrs_rs_load();
 	if (error != 0) {
 		bpfrs_ifnet_detach();
@@ -288,3 +291,5 @@ bpfrs_modevent(module_t mod __unused, int what, void *arg __unused)
 static moduledata_t bpfrs_moduledata = { "bpfrs", bpfrs_modevent, NULL };
 DECLARE_MODULE(bpfrs, bpfrs_moduledata, SI_SUB_PSEUDO, SI_ORDER_ANY);
 MODULE_VERSION(bpfrs, 1);
+MODULE_DEPEND(bpfrs, bpfrs_tap, BPFRS_TAP_VERSION, BPFRS_TAP_VERSION,
+    BPFRS_TAP_VERSION);

@@ -14,8 +14,8 @@ MALLOC_DECLARE(M_BPFRS);
 extern struct cdevsw bpfrs_cdevsw;
 extern struct filterops bpfrs_filterops;
 
-/* Event handlers of kpi/ifnet.c. */
-void	bpfrs_ifnet_attach(void);
+/* The consumer of bpfrs_tap.ko, in kpi/ifnet.c.  EBUSY: there is another one. */
+int	bpfrs_ifnet_attach(void);
 void	bpfrs_ifnet_detach(void);
 
 #endif /* BPFRS_SHIM_H */

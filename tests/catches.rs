@@ -261,11 +261,12 @@ fn catches_promiscuous_mode_switched_off_twice() {
 
 #[test]
 fn catches_a_tap_that_is_left_on() {
-    dies("still tapped", || {
+    dies("an interface still calls it", || {
         let name = ifreq("lo0").ifr_name;
+        host::load().unwrap();
         ifnet::Ifnet::by_name(&name).unwrap().tap_on().unwrap();
         assert!(Interface::named("lo0").unwrap().is_tapped());
-        ifnet::quiesce();
+        let _ = host::unload(false);
     });
 }
 
@@ -301,13 +302,13 @@ fn packet() -> *mut sys::mbuf {
 }
 
 /// An interface, with a reference that is kept for ever.
-fn interface(name: &CStr) -> *mut sys::ifnet {
+fn interface(name: &CStr) -> *mut sys::bpfrs_if {
     // SAFETY: thread context; the name ends in NUL.
     unsafe { sys::bpfrs_kpi_ifnet_byname(name.as_ptr()) }
 }
 
 /// Sends a packet.
-fn output(ifnet: *mut sys::ifnet, packet: *mut sys::mbuf) {
+fn output(ifnet: *mut sys::bpfrs_if, packet: *mut sys::mbuf) {
     let how = sys::bpfrs_output { o_dlt: 0, o_hdrlen: 4, o_flags: 0, o_pcp: 0 };
     // SAFETY: as wrong as the test wants it.
     unsafe { sys::bpfrs_kpi_packet_output(ifnet, packet, &raw const how) };

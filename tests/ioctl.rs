@@ -56,7 +56,7 @@ fn buffer_sizes() {
 fn interfaces() {
     run(|| {
         let (new, attached) = pair();
-        Interface::other("gif0", None);
+        Interface::other("gif0");
         let lo1 = Interface::loopback("lo1");
         assert_eq!(name(&get(&attached, BPFRS_BIOCGETIF, ifreq("")).unwrap()), "lo0");
         assert_eq!(get(&new, BPFRS_BIOCGETIF, ifreq("")).err(), Some(Errno::EINVAL.into()));

@@ -481,25 +481,6 @@ fn unload_during_open() {
     });
 }
 
-#[test]
-fn unload_is_refused_while_somebody_sits_on_the_tap() {
-    run(|| {
-        let file = listen(64);
-        let lo0 = Interface::named("lo0").unwrap();
-        lo0.set_covered(true);
-        file.close();
-        assert!(lo0.is_tapped());
-        host::inject("lo0", 2, &[&[0; 4]]);
-        assert_eq!(host::unload(false), Err(busy()));
-        // The module stays and works.
-        let file = listen(64);
-        host::inject("lo0", 2, &[&[0; 4]]);
-        assert_eq!(read_now(&file).len(), 1);
-        file.close();
-        lo0.set_covered(false);
-    });
-}
-
 /// I7, I1: a filter is given back by the callback of a callback.
 #[test]
 fn unload_waits_for_what_callbacks_leave() {

@@ -5,7 +5,7 @@ mod support;
 
 use bpfrs::kpi::errno::Errno;
 use bpfrs::kpi::host::{File, Flags, Hook, Interface, Sent, Unmapped, errno, revoke, write_counts};
-use bpfrs_sys::bpfrs_const::{BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT};
+use bpfrs_sys::bpfrs_const::{BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT, BPFRS_DLT_NULL};
 use bpfrs_sys::bpfrs_ioc::*;
 use support::*;
 
@@ -136,15 +136,13 @@ fn sizes() {
 #[test]
 fn frames_of_other_kinds() {
     run(|| {
-        // DLT_PPP, DLT_RAW.
-        for (unit, dlt) in [(0, 9), (1, 12)] {
-            let interface = Interface::other(&format!("ng{unit}"), Some(dlt));
-            let file = File::open(unit).unwrap();
-            attach(&file, &format!("ng{unit}")).unwrap();
-            assert_eq!(file.write(PACKET), refused(Errno::EIO));
-            assert_eq!(file.write(&[]), Ok(0));
-            assert_eq!(interface.sent(), []);
-        }
+        // Nobody takes what is written to a producer.
+        let producer = Interface::producer("meter0", BPFRS_DLT_NULL as u32, 4);
+        let file = File::open(0).unwrap();
+        attach(&file, "meter0").unwrap();
+        assert_eq!(file.write(PACKET), refused(Errno::EOPNOTSUPP));
+        assert_eq!(file.write(&[]), refused(Errno::EOPNOTSUPP));
+        assert_eq!(producer.sent(), []);
     });
 }
 

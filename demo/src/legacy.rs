@@ -18,7 +18,7 @@ use bpfrs::kpi::host::Driver;
 use bpfrs::kpi::stats;
 use bpfrs_sys::bpfrs_const::*;
 use bpfrs_sys::bpfrs_ioc::*;
-use bpfrs_sys::{self as sys, bpfrs_monitor, cdev, ifnet, knote, mbuf, uio};
+use bpfrs_sys::{self as sys, bpfrs_if, bpfrs_monitor, cdev, knote, mbuf, uio};
 
 /// What `host::load_driver` takes.
 pub(crate) const LEGACY: Driver = Driver {
@@ -58,7 +58,7 @@ struct Legacy {
     timeout: c_int,
     reject: bool,
     promisc: bool,
-    interface: *mut ifnet,
+    interface: *mut bpfrs_if,
 }
 
 /// A node. `si_drv1` of its cdev is the state, or NULL: nothing locks it.
@@ -369,7 +369,7 @@ unsafe extern "C" fn legacy_kqfilter(_: *mut cdev, _: *mut knote, _: c_int) -> c
 
 /// bpf_mtap: one packet for everybody whose buffer is free.
 unsafe extern "C" fn legacy_tap(
-    _ifnet: *mut ifnet,
+    _ifnet: *mut bpfrs_if,
     header: *const c_void,
     header_len: usize,
     chain: *const mbuf,
@@ -408,4 +408,4 @@ extern "C" fn legacy_purge(_dev: *mut cdev) {}
 extern "C" fn legacy_dtor(_private: *mut c_void) {}
 
 /// lo0 stays.
-extern "C" fn legacy_ifdeparture(_ifnet: *mut ifnet) {}
+extern "C" fn legacy_ifdeparture(_ifnet: *mut bpfrs_if) {}

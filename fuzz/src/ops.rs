@@ -95,7 +95,8 @@ enum Op {
     Depart(Pick),
     Arrive(Pick),
     Rename(Pick, Pick),
-    Cover(Pick, bool),
+    /// To another network stack and back.
+    Move(Pick),
     /// BIOCPROMISC on an interface that cannot.
     PromiscFails(Pick, Pick, u8),
     Tunable(Pick, u16),
@@ -260,7 +261,6 @@ impl World {
             (others != 0).then(|| interfaces.remove(1 + usize::from(pick.0) % others))
         };
         if let Some(interface) = interface {
-            interface.set_covered(false);
             interface.depart();
             assert!(!interface.is_tapped(), "a departed interface is tapped");
         }
@@ -474,9 +474,7 @@ fn step(world: &Arc<World>, op: Op) {
                 interface.rename(name.of(&NAMES[2..]));
             }
         }
-        Op::Cover(interface, covered) => {
-            on_interface(interface, &|interface| interface.set_covered(covered));
-        }
+        Op::Move(interface) => on_interface(interface, &Interface::move_and_return),
         Op::PromiscFails(file, interface, error) => on_file(file, &|file| {
             on_interface(interface, &|interface| {
                 interface.set_promisc_error(i32::from(error % 48));
@@ -544,9 +542,6 @@ pub fn run(data: &[u8]) {
         }
         while lock(&world.files).iter().any(Option::is_some) {
             world.close(Pick(0));
-        }
-        for interface in lock(&world.interfaces).iter() {
-            interface.set_covered(false);
         }
         while lock(&world.interfaces).len() > 1 {
             world.depart(Pick(0));

@@ -200,7 +200,7 @@ unsafe extern "C" fn bpfrs_rs_dtor(private: *mut c_void) {
 
 /// ifnet_departure_event.
 #[unsafe(no_mangle)]
-extern "C" fn bpfrs_rs_ifdeparture(ifnet: *mut sys::ifnet) {
+extern "C" fn bpfrs_rs_ifdeparture(ifnet: *mut sys::bpfrs_if) {
     tap::departed(Key::of(ifnet));
 }
 
@@ -211,7 +211,7 @@ extern "C" fn bpfrs_rs_ifdeparture(ifnet: *mut sys::ifnet) {
 /// they are during the call.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_rs_tap(
-    ifnet: *mut sys::ifnet,
+    ifnet: *mut sys::bpfrs_if,
     header: *const c_void,
     header_len: usize,
     chain: *const sys::mbuf,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Network interfaces and the places where their packets are seen.
+//! Places where packets are seen: network interfaces, and what producers attach.
 
 use core::ffi::c_char;
 use core::ptr::NonNull;
@@ -16,7 +16,7 @@ pub type Name = [c_char; sys::BPFRS_IFNAMSIZ as usize];
 pub struct Key(usize);
 
 impl Key {
-    pub(super) fn of(raw: *mut sys::ifnet) -> Key {
+    pub(super) fn of(raw: *mut sys::bpfrs_if) -> Key {
         Key(raw.addr())
     }
 }
@@ -32,7 +32,7 @@ pub struct TapInfo {
 
 /// A counted reference to an interface.
 pub struct Ifnet {
-    pub(super) raw: NonNull<sys::ifnet>,
+    pub(super) raw: NonNull<sys::bpfrs_if>,
 }
 
 impl Ifnet {
@@ -88,26 +88,26 @@ impl Ifnet {
         Ok(TapInfo { dlt: info.ti_dlt, hdrlen: info.ti_hdrlen })
     }
 
-    /// Lets the packets of this interface pass through [`crate::tap`].
+    /// Lets the packets of this interface pass through [`crate::tap`]. Sleeps.
+    ///
+    /// # Errors
+    /// ENXIO if there is no sound way, and for an interface that is gone.
     pub fn tap_on(&self) -> Result<()> {
         // SAFETY: self keeps the interface; the caller has the control lock.
         Errno::check(unsafe { sys::bpfrs_kpi_tap_on(self.raw.as_ptr()) })
     }
 
-    /// Undoes [`Ifnet::tap_on`].
-    ///
-    /// # Errors
-    /// EBUSY if somebody else put a function on top of ours meanwhile.
-    pub fn tap_off(&self) -> Result<()> {
+    /// Undoes [`Ifnet::tap_on`]. A packet may still be on its way. Sleeps.
+    pub fn tap_off(&self) {
         // SAFETY: self keeps the interface; the caller has the control lock.
-        Errno::check(unsafe { sys::bpfrs_kpi_tap_off(self.raw.as_ptr()) })
+        unsafe { sys::bpfrs_kpi_tap_off(self.raw.as_ptr()) }
     }
 }
 
 impl Drop for Ifnet {
     fn drop(&mut self) {
-        // SAFETY: gives back the reference that self holds; if_rele(9) is
-        // allowed in an epoch callback.
+        // SAFETY: gives back the reference that self holds; that is allowed
+        // anywhere, in an epoch callback too.
         unsafe { sys::bpfrs_kpi_ifnet_rele(self.raw.as_ptr()) }
     }
 }
@@ -116,10 +116,3 @@ impl Drop for Ifnet {
 unsafe impl Send for Ifnet {}
 // SAFETY: as above.
 unsafe impl Sync for Ifnet {}
-
-/// Waits until no packet is on its way through a tap that was taken off.
-/// Sleeps.
-pub fn quiesce() {
-    // SAFETY: thread context without locks, as the documentation asks.
-    unsafe { sys::bpfrs_kpi_tap_quiesce() }
-}

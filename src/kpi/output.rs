@@ -91,9 +91,12 @@ impl Drop for Outgoing {
 }
 
 impl Ifnet {
-    /// Whether it is up.
-    pub fn is_up(&self) -> bool {
+    /// Whether it sends packets.
+    ///
+    /// # Errors
+    /// ENETDOWN; EOPNOTSUPP of what a producer attached.
+    pub fn ready(&self) -> Result<()> {
         // SAFETY: self keeps the interface.
-        unsafe { sys::bpfrs_kpi_ifnet_up(self.raw.as_ptr()) != 0 }
+        Errno::check(unsafe { sys::bpfrs_kpi_ifnet_ready(self.raw.as_ptr()) })
     }
 }

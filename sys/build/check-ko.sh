@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# check-ko.sh: checks the bpfrs.ko that kmod.sh built for the same variables.
+# check-ko.sh: checks the modules that kmod.sh built for the same variables.
 
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
@@ -9,6 +9,13 @@
 choose_arch
 choose_release
 choose_outdir
-[ -f "$outdir/bpfrs.ko" ] || die "there is no $outdir/bpfrs.ko: make kmod"
+for name in bpfrs_tap bpfrs; do
+	[ -f "$outdir/$name.ko" ] || die "there is no $outdir/$name.ko: make kmod"
+done
 cd "$root"
-exec cargo run --quiet --package bpfrs-check-ko -- "$outdir/bpfrs.ko"
+check() { cargo run --quiet --package bpfrs-check-ko -- "$@"; }
+good=0
+check --symbols sys/tap/symbols --exports sys/tap/exports "$outdir/bpfrs_tap.ko" || good=1
+check --symbols sys/symbols --exports sys/exports --provided sys/tap/exports \
+    "$outdir/bpfrs.ko" || good=1
+exit $good

@@ -1,9 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# kmod.sh [bpfrs|legacy]: builds that kernel module (common.sh says for what):
-#   bpfrs   the Rust driver and its C shims
-#   legacy  vm-tests/legacy, plain C: the positive control of the VM tests
+# kmod.sh [bpfrs|bpfrs_tap|legacy|producer]: builds that kernel module (common.sh says for
+# what):
+#   bpfrs      the Rust driver and its C shims
+#   bpfrs_tap  sys/tap, plain C: what the kernel calls, and stays
+#   legacy     vm-tests/legacy, plain C: the positive control of the VM tests
+#   producer   vm-tests/producer, plain C: packets of its own, for these tests
 # On FreeBSD for itself with bsd.kmod.mk (sys/Makefile), elsewhere the same way
 # with clang and lld.
 # Output: NAME.ko, to be loaded, and NAME.ko.full with debug lines and stack
@@ -13,10 +16,16 @@
 . "$(dirname "$0")/common.sh"
 
 name=${1:-bpfrs}
+exports=/dev/null
 case $name in
-bpfrs)	set -- "$root"/sys/*.c "$root"/sys/kpi/*.c; needs='clang llvm ck headers rust' ;;
-legacy)	set -- "$root"/vm-tests/legacy/*.c; needs='clang llvm ck headers' ;;
-*)	die "no module is called $name: bpfrs or legacy" ;;
+bpfrs)	exports=$root/sys/exports
+	set -- "$root"/sys/*.c "$root"/sys/kpi/*.c; needs='clang llvm ck headers rust' ;;
+bpfrs_tap)
+	exports=$root/sys/tap/exports
+	set -- "$root"/sys/tap/*.c; needs='clang llvm ck headers' ;;
+legacy|producer)
+	set -- "$root/vm-tests/$name"/*.c; needs='clang llvm ck headers' ;;
+*)	die "no module is called $name: bpfrs, bpfrs_tap, legacy or producer" ;;
 esac
 [ -f "$1" ] || die "no C files for $name: $1"
 
@@ -96,9 +105,9 @@ link() {
 }
 link -r -T "$root/sys/build/kmod.lds" -o "$work/$name.kld" "$work"/*.o
 
-# Nothing is exported but what sys/exports lists: as kmod_syms.awk does. The
+# Nothing is exported but what the list says: as kmod_syms.awk does. The
 # dash stands for no symbol: an empty list would make objcopy keep them all.
-{ echo -; sed 's/#.*//; /^[[:space:]]*$/d' "$root/sys/exports"; } >"$work/exports"
+{ echo -; sed 's/#.*//; /^[[:space:]]*$/d' "$exports"; } >"$work/exports"
 "$objcopy" --keep-global-symbols="$work/exports" "$work/$name.kld"
 
 case $arch in

@@ -68,7 +68,8 @@ rustdoc() {
 	    cargo doc --workspace --no-deps --document-private-items
 }
 kmod() {
-	FREEBSD=$1 ARCH=$2 sys/build/kmod.sh bpfrs &&
+	FREEBSD=$1 ARCH=$2 sys/build/kmod.sh bpfrs_tap &&
+	    FREEBSD=$1 ARCH=$2 sys/build/kmod.sh bpfrs &&
 	    FREEBSD=$1 ARCH=$2 sys/build/check-ko.sh
 }
 tests() {
@@ -91,6 +92,7 @@ if [ "${1:-}" != lint ]; then
 	stage 'kmod 15 amd64' kmod 15 amd64
 	stage 'kmod 14 amd64' kmod 14 amd64
 	stage 'kmod 15 aarch64' kmod 15 aarch64
+	stage 'kmod 14 aarch64' kmod 14 aarch64
 	stage 'unit tests' tests
 	stage 'loom' sys/build/loom.sh
 	stage 'shuttle' sys/build/shuttle.sh

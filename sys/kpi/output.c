@@ -22,12 +22,17 @@
 #include <net/vnet.h>
 
 #include "../kpi.h"
+#include "../tap/bpfrs_tap.h"
 
 int
-bpfrs_kpi_ifnet_up(struct ifnet *ifp)
+bpfrs_kpi_ifnet_ready(struct bpfrs_if *bif)
 {
+	struct ifnet *ifp;
 
-	return ((ifp->if_flags & IFF_UP) != 0);
+	ifp = bpfrs_tap_ifnet(bif);
+	if (ifp == NULL)
+		return (EOPNOTSUPP);
+	return ((ifp->if_flags & IFF_UP) != 0 ? 0 : ENETDOWN);
 }
 
 struct mbuf *
@@ -93,9 +98,10 @@ bpfrs_set_pcp(struct mbuf *m, uint8_t pcp)
 }
 
 int
-bpfrs_kpi_packet_output(struct ifnet *ifp, struct mbuf *m,
+bpfrs_kpi_packet_output(struct bpfrs_if *bif, struct mbuf *m,
     const struct bpfrs_output *how)
 {
+	struct ifnet *ifp = bpfrs_tap_ifnet(bif);
 	struct mbuf *copy = NULL;
 	struct route ro = { 0 };
 	struct sockaddr dst = { 0 };

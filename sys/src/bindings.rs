@@ -18,17 +18,17 @@ pub const BPFRS_TIME_PRECISE: i32 = 0;
 pub const BPFRS_TIME_FAST: i32 = 1;
 #[repr(C)]
 #[derive(Debug)]
+pub struct bpfrs_if {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
 pub struct bpfrs_monitor {
     _unused: [u8; 0],
 }
 #[repr(C)]
 #[derive(Debug)]
 pub struct cdev {
-    _unused: [u8; 0],
-}
-#[repr(C)]
-#[derive(Debug)]
-pub struct ifnet {
     _unused: [u8; 0],
 }
 #[repr(C)]
@@ -570,31 +570,28 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_fail_close();
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_ifnet_byname(name: *const cty::c_char) -> *mut ifnet;
+    pub fn bpfrs_kpi_ifnet_byname(name: *const cty::c_char) -> *mut bpfrs_if;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_ifnet_rele(arg1: *mut ifnet);
+    pub fn bpfrs_kpi_ifnet_rele(arg1: *mut bpfrs_if);
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_ifnet_name(arg1: *mut ifnet, name: *mut cty::c_char);
+    pub fn bpfrs_kpi_ifnet_name(arg1: *mut bpfrs_if, name: *mut cty::c_char);
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_ifnet_promisc(arg1: *mut ifnet, on: cty::c_int) -> cty::c_int;
+    pub fn bpfrs_kpi_ifnet_promisc(arg1: *mut bpfrs_if, on: cty::c_int) -> cty::c_int;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_ifnet_mtu(arg1: *mut ifnet) -> cty::c_int;
+    pub fn bpfrs_kpi_ifnet_mtu(arg1: *mut bpfrs_if) -> cty::c_int;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_tap_info(arg1: *mut ifnet, arg2: *mut bpfrs_tap_info) -> cty::c_int;
+    pub fn bpfrs_kpi_tap_info(arg1: *mut bpfrs_if, arg2: *mut bpfrs_tap_info) -> cty::c_int;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_tap_on(arg1: *mut ifnet) -> cty::c_int;
+    pub fn bpfrs_kpi_tap_on(arg1: *mut bpfrs_if) -> cty::c_int;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_tap_off(arg1: *mut ifnet) -> cty::c_int;
-}
-unsafe extern "C" {
-    pub fn bpfrs_kpi_tap_quiesce();
+    pub fn bpfrs_kpi_tap_off(arg1: *mut bpfrs_if);
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_length(arg1: *const mbuf) -> usize;
@@ -612,11 +609,11 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_packet_free(arg1: *mut mbuf);
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_ifnet_up(arg1: *mut ifnet) -> cty::c_int;
+    pub fn bpfrs_kpi_ifnet_ready(arg1: *mut bpfrs_if) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_packet_output(
-        arg1: *mut ifnet,
+        arg1: *mut bpfrs_if,
         arg2: *mut mbuf,
         arg3: *const bpfrs_output,
     ) -> cty::c_int;
@@ -684,11 +681,11 @@ unsafe extern "C" {
     pub fn bpfrs_rs_dtor(priv_: *mut cty::c_void);
 }
 unsafe extern "C" {
-    pub fn bpfrs_rs_ifdeparture(arg1: *mut ifnet);
+    pub fn bpfrs_rs_ifdeparture(arg1: *mut bpfrs_if);
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_tap(
-        arg1: *mut ifnet,
+        arg1: *mut bpfrs_if,
         hdr: *const cty::c_void,
         hdrlen: usize,
         m: *const mbuf,

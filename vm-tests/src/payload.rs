@@ -49,11 +49,18 @@ impl Module {
         }
     }
 
-    fn file(self) -> &'static str {
+    /// In the order in which they are loaded.
+    fn files(self) -> &'static [&'static str] {
         match self {
-            Self::Bpfrs => "bpfrs.ko",
-            Self::Legacy => "legacy.ko",
+            Self::Bpfrs => &["bpfrs_tap.ko", "bpfrs.ko"],
+            Self::Legacy => &["legacy.ko"],
         }
+    }
+
+    /// The command that loads it.
+    pub(crate) fn load(self) -> String {
+        let files: Vec<_> = self.files().iter().map(|file| format!(" /mnt/{file}")).collect();
+        format!("kldload{}", files.concat())
     }
 }
 
@@ -70,8 +77,10 @@ pub(crate) fn make(guest: &Guest, modules: &[Module]) -> Result<PathBuf> {
     for module in modules {
         let out = folder.join("modules");
         build_module(guest, *module, &out)?;
-        fs::copy(out.join(module.file()), content.join(module.file()))
-            .with_context(|| format!("{} was not built", module.file()))?;
+        for file in module.files() {
+            fs::copy(out.join(file), content.join(file))
+                .with_context(|| format!("{file} was not built"))?;
+        }
     }
     let disk = folder.join("disk.img");
     make_file_system(&content, &disk)?;

@@ -117,18 +117,11 @@ fn race(
         }
     }
     if let Some(module) = module(driver) {
-        let file = match module {
-            Module::Bpfrs => "bpfrs.ko",
-            Module::Legacy => "legacy.ko",
-        };
-        let loaded = shell.run(&format!("kldload /mnt/{file}"), Duration::from_secs(60));
+        let load = module.load();
+        let loaded = shell.run(&load, Duration::from_secs(60));
         if !loaded.is_good() {
             column.findings = shell.findings();
-            column.problems.push(format!(
-                "kldload {file}: {:?}: {}",
-                loaded.end,
-                loaded.lines.join(" / ")
-            ));
+            column.problems.push(format!("{load}: {:?}: {}", loaded.end, loaded.lines.join(" / ")));
             return Ok(column);
         }
     }

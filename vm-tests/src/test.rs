@@ -112,11 +112,11 @@ impl Group {
         let mut shell = Shell::boot(guest, machine)
             .with_context(|| format!("{} ({}/console.log)", guest.name, folder.display()))?;
         if self.module {
-            for command in ["kldload /mnt/bpfrs.ko", "sh /mnt/cage.sh /tmp/cage"] {
+            for command in [Module::Bpfrs.load(), "sh /mnt/cage.sh /tmp/cage".into()] {
                 if self.name == "unload" && command.starts_with("sh") {
                     continue;
                 }
-                let output = shell.run(command, Duration::from_secs(60));
+                let output = shell.run(&command, Duration::from_secs(60));
                 let outcome = match output.end {
                     End::Status(0) => Outcome::Passed,
                     end => Outcome::Failed(format!("{end:?}: {}", output.lines.join("\n"))),

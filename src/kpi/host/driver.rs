@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use bpfrs_sys::{self as sys, cdev, ifnet, knote, mbuf, uio};
+use bpfrs_sys::{self as sys, bpfrs_if, cdev, knote, mbuf, uio};
 
 /// The entry points of a driver; each is what `sys/kpi.h` says of the
 /// `bpfrs_rs_` function of its name.
@@ -27,9 +27,9 @@ pub struct Driver {
     pub poll: unsafe extern "C" fn(*mut cdev, events: c_int) -> c_int,
     pub kqfilter: unsafe extern "C" fn(*mut cdev, *mut knote, filter: c_int) -> c_int,
     pub dtor: unsafe extern "C" fn(private: *mut c_void),
-    pub ifdeparture: unsafe extern "C" fn(*mut ifnet),
+    pub ifdeparture: unsafe extern "C" fn(*mut bpfrs_if),
     pub tap: unsafe extern "C" fn(
-        *mut ifnet,
+        *mut bpfrs_if,
         header: *const c_void,
         header_len: usize,
         chain: *const mbuf,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Interfaces: they come, carry packets past a tap, and go.
+//! Interfaces: they come, carry packets past a tap, and go. As bpfrs_tap.ko
+//! shows them.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::Mutex as Hidden;
 use std::sync::atomic::{AtomicBool as HiddenBool, AtomicI32, AtomicUsize, Ordering};
 
-use bpfrs_sys::{self as sys, BPFRS_IFNAMSIZ, bpfrs_const, ifnet};
+use bpfrs_sys::{self as sys, BPFRS_IFNAMSIZ, bpfrs_const, bpfrs_if};
 
 use super::driver::driver;
 use super::mbuf::Chain;
@@ -18,18 +19,26 @@ use crate::kpi::primitive::{AtomicBool, Mutex, statics};
 
 pub(super) struct Ifnet {
     name: Hidden<String>,
-    /// lo(4); Ethernet otherwise.
-    pub(super) loopback: bool,
-    /// What a tap shows: the DLT and the link header's length. None: no tap.
-    frames: Option<(i32, u32)>,
+    sort: Sort,
     pub(super) output: Out,
     promisc: AtomicI32,
     /// What the next change of promiscuous mode fails with.
     promisc_error: AtomicI32,
-    /// `if_output` is ours, or what is on top of it leads there.
+    /// Its packets are wanted.
     tapped: AtomicBool,
-    /// Somebody put a function on top.
-    covered: HiddenBool,
+}
+
+/// What an interface is to its tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// lo(4).
+    Loopback,
+    /// Ethernet, or like one.
+    Ethernet,
+    /// None that has a tap.
+    Other,
+    /// Not an interface: what a producer attached.
+    Producer { dlt: u32, hdrlen: u32 },
 }
 
 impl Kind for Ifnet {
@@ -46,29 +55,52 @@ statics! {
 
 fn registry<R>(use_it: impl FnOnce(&mut Vec<Hold<Ifnet>>) -> R) -> R {
     let mut ifnets = guard_seen(&IFNETS);
-    use_it(ifnets.get_or_insert_with(|| vec![Hold::new(Ifnet::new("lo0", true, LOOPBACK))]))
+    use_it(ifnets.get_or_insert_with(|| vec![Hold::new(Ifnet::new("lo0", Sort::Loopback))]))
 }
 
 impl Ifnet {
-    fn new(name: &str, loopback: bool, frames: Option<(i32, u32)>) -> Self {
+    fn new(name: &str, sort: Sort) -> Self {
         Ifnet {
             name: Hidden::new(name.to_owned()),
-            loopback,
-            frames,
+            sort,
             output: Out::default(),
             promisc: AtomicI32::new(0),
             promisc_error: AtomicI32::new(0),
             tapped: AtomicBool::new(false),
-            covered: HiddenBool::new(false),
         }
     }
 }
 
-/// The frames of lo(4).
-const LOOPBACK: Option<(i32, u32)> = Some((bpfrs_const::BPFRS_DLT_NULL, 4));
+impl Ifnet {
+    pub(super) fn is_loopback(&self) -> bool {
+        self.sort == Sort::Loopback
+    }
+
+    pub(super) fn is_producer(&self) -> bool {
+        matches!(self.sort, Sort::Producer { .. })
+    }
+}
 
 /// lo(4)'s `if_mtu`.
 const LOMTU: c_int = 16384;
+/// That of an Ethernet.
+const ETHERMTU: c_int = 1500;
+/// Bytes of an Ethernet header.
+const ETHER_HDR_LEN: u32 = 14;
+
+/// bpfrs_tap.ko has a consumer.
+static CONSUMER: HiddenBool = HiddenBool::new(false);
+
+/// The driver is there for packets.
+pub(super) fn register() {
+    CONSUMER.store(true, Ordering::SeqCst);
+}
+
+/// The driver is not called with a packet any more, nor being called.
+pub(super) fn unregister() {
+    CONSUMER.store(false, Ordering::SeqCst);
+    epoch::wait();
+}
 
 /// How many interfaces are tapped.
 pub(super) fn tapped() -> usize {
@@ -80,25 +112,30 @@ pub(super) fn tapped() -> usize {
 pub struct Interface(pub(super) Hold<Ifnet>);
 
 impl Interface {
-    fn add(name: &str, loopback: bool, frames: Option<(i32, u32)>) -> Interface {
-        let new = Hold::new(Ifnet::new(name, loopback, frames));
+    fn add(name: &str, sort: Sort) -> Interface {
+        let new = Hold::new(Ifnet::new(name, sort));
         registry(|ifnets| ifnets.push(new.clone()));
         Interface(new)
     }
 
     /// A new lo(4).
     pub fn loopback(name: &str) -> Interface {
-        Self::add(name, true, LOOPBACK)
+        Self::add(name, Sort::Loopback)
     }
 
-    /// A new Ethernet interface.
+    /// A new Ethernet.
     pub fn ethernet(name: &str) -> Interface {
-        Self::add(name, false, Some((bpfrs_const::BPFRS_DLT_EN10MB, 14)))
+        Self::add(name, Sort::Ethernet)
     }
 
-    /// A new interface of another kind: its DLT, if it has a tap.
-    pub fn other(name: &str, dlt: Option<i32>) -> Interface {
-        Self::add(name, false, dlt.map(|dlt| (dlt, 0)))
+    /// A new interface of a kind without a tap.
+    pub fn other(name: &str) -> Interface {
+        Self::add(name, Sort::Other)
+    }
+
+    /// bpfrs_attach: a producer's.
+    pub fn producer(name: &str, dlt: u32, hdrlen: u32) -> Interface {
+        Self::add(name, Sort::Producer { dlt, hdrlen })
     }
 
     /// The interface of that name.
@@ -111,14 +148,22 @@ impl Interface {
         name.clone_into(&mut guard(&self.0.name));
     }
 
-    /// Removes it: ifnet_departure_event.
+    /// Removes it: ifnet_departure_event, or bpfrs_detach.
     pub fn depart(&self) {
         registry(|ifnets| ifnets.retain(|other| !other.same(&self.0)));
+        self.0.tapped.store(false, Ordering::SeqCst);
         // SAFETY: the driver is loaded; the interface is kept by self.
         module::while_loaded(|| unsafe { (driver().ifdeparture)(self.0.raw()) });
         // Its addresses go after a grace period.
         epoch::wait();
         self.0.output.departed();
+    }
+
+    /// Takes it to another network stack and back.
+    pub fn move_and_return(&self) {
+        self.depart();
+        self.0.output.returned();
+        registry(|ifnets| ifnets.push(self.0.clone()));
     }
 
     /// How often promiscuous mode was asked for.
@@ -129,11 +174,6 @@ impl Interface {
     /// Whether its packets pass the driver.
     pub fn is_tapped(&self) -> bool {
         self.0.tapped.load(Ordering::SeqCst)
-    }
-
-    /// Somebody else puts a function on top of `if_output`, or takes it away.
-    pub fn set_covered(&self, covered: bool) {
-        self.0.covered.store(covered, Ordering::SeqCst);
     }
 
     /// Makes the next ifpromisc(9) fail; 0 for none.
@@ -149,9 +189,8 @@ impl Interface {
 
     /// One packet with a link header of any bytes.
     pub fn pass_raw(&self, header: &[u8], chain: &Chain, inbound: bool) {
-        // The function pointer is read and called inside the epoch.
         pin(|_| {
-            if self.is_tapped() {
+            if self.is_tapped() && CONSUMER.load(Ordering::SeqCst) {
                 // SAFETY: header and chain are borrowed during the call.
                 with_file("if_output", current_file(), || unsafe {
                     (driver().tap)(
@@ -178,13 +217,13 @@ pub fn inject(name: &str, af: u32, segments: &[&[u8]]) {
 
 /// # Safety
 /// `raw` came from `bpfrs_kpi_ifnet_byname`.
-pub(super) unsafe fn borrow(raw: *mut ifnet) -> Hold<Ifnet> {
+pub(super) unsafe fn borrow(raw: *mut bpfrs_if) -> Hold<Ifnet> {
     // SAFETY: by the contract of this function.
     unsafe { Hold::borrow(raw) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_ifnet_byname(name: *const c_char) -> *mut ifnet {
+unsafe extern "C" fn bpfrs_kpi_ifnet_byname(name: *const c_char) -> *mut bpfrs_if {
     thread::may_sleep("ifunit_ref(9)");
     // SAFETY: the driver's array, which ends in NUL.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
@@ -192,13 +231,13 @@ unsafe extern "C" fn bpfrs_kpi_ifnet_byname(name: *const c_char) -> *mut ifnet {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_ifnet_rele(raw: *mut ifnet) {
+unsafe extern "C" fn bpfrs_kpi_ifnet_rele(raw: *mut bpfrs_if) {
     // SAFETY: the driver's reference, given up here.
     drop(unsafe { Hold::<Ifnet>::from_raw(raw) });
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_ifnet_name(raw: *mut ifnet, name: *mut c_char) {
+unsafe extern "C" fn bpfrs_kpi_ifnet_name(raw: *mut bpfrs_if, name: *mut c_char) {
     // SAFETY: the driver's interface.
     let ifnet = unsafe { borrow(raw) };
     let mut bytes = guard(&ifnet.name).clone().into_bytes();
@@ -209,10 +248,13 @@ unsafe extern "C" fn bpfrs_kpi_ifnet_name(raw: *mut ifnet, name: *mut c_char) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_ifnet_promisc(raw: *mut ifnet, on: c_int) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_ifnet_promisc(raw: *mut bpfrs_if, on: c_int) -> c_int {
     thread::may_sleep("ifpromisc(9)");
     // SAFETY: the driver's interface.
     let ifnet = unsafe { borrow(raw) };
+    if ifnet.is_producer() {
+        return 0;
+    }
     let error = ifnet.promisc_error.swap(0, Ordering::SeqCst);
     if error != 0 {
         return error;
@@ -223,48 +265,51 @@ unsafe extern "C" fn bpfrs_kpi_ifnet_promisc(raw: *mut ifnet, on: c_int) -> c_in
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_ifnet_mtu(raw: *mut ifnet) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_ifnet_mtu(raw: *mut bpfrs_if) -> c_int {
     // SAFETY: the driver's interface.
-    if unsafe { borrow(raw) }.loopback { LOMTU } else { 1500 }
+    match unsafe { borrow(raw) }.sort {
+        Sort::Loopback => LOMTU,
+        Sort::Ethernet | Sort::Other => ETHERMTU,
+        Sort::Producer { .. } => 0,
+    }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_tap_info(raw: *mut ifnet, info: *mut sys::bpfrs_tap_info) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_tap_info(
+    raw: *mut bpfrs_if,
+    info: *mut sys::bpfrs_tap_info,
+) -> c_int {
     // SAFETY: the driver's interface.
-    let Some((dlt, ti_hdrlen)) = unsafe { borrow(raw) }.frames else {
-        return bpfrs_const::BPFRS_ENXIO;
+    let (ti_dlt, ti_hdrlen) = match unsafe { borrow(raw) }.sort {
+        Sort::Loopback => (bpfrs_const::BPFRS_DLT_NULL.cast_unsigned(), 4),
+        Sort::Ethernet => (bpfrs_const::BPFRS_DLT_EN10MB.cast_unsigned(), ETHER_HDR_LEN),
+        Sort::Other => return bpfrs_const::BPFRS_ENXIO,
+        Sort::Producer { dlt, hdrlen } => (dlt, hdrlen),
     };
-    let ti_dlt = dlt.cast_unsigned();
     // SAFETY: the driver's own variable, for the call.
     unsafe { info.write(sys::bpfrs_tap_info { ti_dlt, ti_hdrlen }) };
     0
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_tap_on(raw: *mut ifnet) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_tap_on(raw: *mut bpfrs_if) -> c_int {
+    thread::may_sleep("sx_xlock(9)");
     // SAFETY: the driver's interface.
     let ifnet = unsafe { borrow(raw) };
-    if ifnet.covered.load(Ordering::SeqCst) && !ifnet.tapped.load(Ordering::SeqCst) {
-        return bpfrs_const::BPFRS_EBUSY;
-    }
-    ifnet.tapped.store(true, Ordering::SeqCst);
-    0
+    // With the list: one that is on it now will be announced when it goes.
+    let there = registry(|ifnets| {
+        let there = ifnets.iter().any(|other| other.same(&ifnet)) && ifnet.sort != Sort::Other;
+        if there {
+            ifnet.tapped.store(true, Ordering::SeqCst);
+        }
+        there
+    });
+    if there { 0 } else { bpfrs_const::BPFRS_ENXIO }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_tap_off(raw: *mut ifnet) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_tap_off(raw: *mut bpfrs_if) {
+    thread::may_sleep("sx_xlock(9)");
     // SAFETY: the driver's interface.
-    let ifnet = unsafe { borrow(raw) };
-    if ifnet.covered.load(Ordering::SeqCst) || !ifnet.tapped.load(Ordering::SeqCst) {
-        return bpfrs_const::BPFRS_EBUSY;
-    }
-    ifnet.tapped.store(false, Ordering::SeqCst);
-    0
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn bpfrs_kpi_tap_quiesce() {
-    thread::may_sleep("epoch_wait_preempt(9)");
-    assert!(tapped() == 0, "quiesce with an interface that is still tapped");
-    epoch::wait();
+    unsafe { borrow(raw) }.tapped.store(false, Ordering::SeqCst);
 }

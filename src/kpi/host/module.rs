@@ -57,8 +57,13 @@ pub fn load() -> Result<(), i32> {
 /// What the driver says.
 pub fn load_driver(new: &'static Driver) -> Result<(), i32> {
     driver::set(new);
+    ifnet::register();
     // SAFETY: no other entry point is called before.
-    check(unsafe { (new.load)() })?;
+    let result = check(unsafe { (new.load)() });
+    if result.is_err() {
+        ifnet::unregister();
+        return result;
+    }
     set(&LOADED, true);
     set(&CLONING, true);
     Ok(())
@@ -91,6 +96,7 @@ pub fn unload(force: bool) -> Result<(), i32> {
     }
     assert!(left == 0, "the module is gone, and {left} epoch callbacks are still to run");
     set(&LOADED, false);
+    ifnet::unregister();
     assert!(ifnet::tapped() == 0, "the module is gone, and an interface still calls it");
     assert!(kqueue::attached() == 0, "the module is gone, and a knote still calls it");
     assert!(devfs::nodes() == 0, "the module is gone, and a node still calls it");

@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Mutex as Hidden;
 use std::sync::atomic::{AtomicBool as HiddenBool, AtomicI32, AtomicUsize, Ordering};
 
-use bpfrs_sys::{self as sys, bpfrs_const, ifnet, mbuf};
+use bpfrs_sys::{self as sys, bpfrs_const, bpfrs_if, mbuf};
 
 use super::devfs::File;
 use super::errno::EAFNOSUPPORT;
@@ -88,6 +88,10 @@ impl Out {
     pub(super) fn departed(&self) {
         self.gone.store(true, Ordering::SeqCst);
     }
+
+    pub(super) fn returned(&self) {
+        self.gone.store(false, Ordering::SeqCst);
+    }
 }
 
 /// How many packets are kept for who asks.
@@ -149,7 +153,7 @@ impl Interface {
     /// if_input: that of lo(4) frees what it gets.
     fn input(&self, bytes: &[u8], flags: Flags) {
         self.record(bytes, flags, true);
-        if !self.0.loopback {
+        if !self.0.is_loopback() {
             self.pass_raw(&[], &Chain::new(&[bytes]), true);
         }
     }
@@ -190,15 +194,19 @@ unsafe extern "C" fn bpfrs_kpi_packet_free(raw: *mut mbuf) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_ifnet_up(raw: *mut ifnet) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_ifnet_ready(raw: *mut bpfrs_if) -> c_int {
     // SAFETY: the driver's interface.
     let ifnet: Hold<Ifnet> = unsafe { borrow(raw) };
-    (!ifnet.output.down.load(Ordering::SeqCst)).into()
+    match ifnet.output.down.load(Ordering::SeqCst) {
+        _ if ifnet.is_producer() => bpfrs_const::BPFRS_EOPNOTSUPP,
+        true => bpfrs_const::BPFRS_ENETDOWN,
+        false => 0,
+    }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_kpi_packet_output(
-    raw: *mut ifnet,
+    raw: *mut bpfrs_if,
     packet: *mut mbuf,
     how: *const sys::bpfrs_output,
 ) -> c_int {
@@ -223,7 +231,7 @@ unsafe extern "C" fn bpfrs_kpi_packet_output(
     flags.unseen = copy.is_some() && is(sys::BPFRS_OUTPUT_ONCE);
     flags.pcp = how.o_pcp;
     let error = match interface.0.output.error.swap(0, Ordering::SeqCst) {
-        0 if interface.0.loopback => interface.lo_output(&bytes, flags),
+        0 if interface.0.is_loopback() => interface.lo_output(&bytes, flags),
         0 => interface.ether_output(&bytes, flags),
         error => error,
     };

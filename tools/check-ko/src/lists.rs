@@ -22,11 +22,17 @@ pub(crate) struct Lists {
     /// Release (major version) to the symbols of `freebsdN.txt`.
     pub(crate) symbols: BTreeMap<u32, List>,
     pub(crate) exports: List,
+    /// Symbols of the modules that it depends on.
+    pub(crate) provided: List,
 }
 
 impl Lists {
-    pub(crate) fn read(symbols: &Path, exports: &Path) -> Result<Self> {
-        let mut lists = Self { symbols: BTreeMap::new(), exports: parse(exports, Reason::None)? };
+    pub(crate) fn read(symbols: &Path, exports: &Path, provided: Option<&Path>) -> Result<Self> {
+        let mut lists = Self {
+            symbols: BTreeMap::new(),
+            exports: parse(exports, Reason::None)?,
+            provided: provided.map_or(Ok(List::new()), |list| parse(list, Reason::None))?,
+        };
         let directory = symbols.display();
         for entry in fs::read_dir(symbols).with_context(|| directory.to_string())? {
             let path = entry?.path();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! Reads a finished `bpfrs.ko` the way FreeBSD's module loader will, and says
+//! Reads a finished module the way FreeBSD's module loader will, and says
 //! what would go wrong in the kernel: relocations that the loader does not
 //! know, floating point, missing symbols, too large stack frames.
 
@@ -25,7 +25,7 @@ use module::Module;
 use report::Report;
 
 #[derive(Parser)]
-#[command(about = "Checks a finished bpfrs.ko before a kernel loads it")]
+#[command(about = "Checks a finished module before a kernel loads it")]
 struct Options {
     /// Folder of the lists of kernel symbols, freebsdN.txt
     #[arg(long, default_value = "sys/symbols")]
@@ -33,6 +33,9 @@ struct Options {
     /// List of the symbols that the module exports
     #[arg(long, default_value = "sys/exports")]
     exports: PathBuf,
+    /// List of the symbols that a module it depends on exports
+    #[arg(long)]
+    provided: Option<PathBuf>,
     /// The stripped module; beside it must stand the same with .full appended,
     /// which has the stack sizes
     ko: PathBuf,
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Report> {
     let full = PathBuf::from(format!("{}.full", options.ko.display()));
-    let lists = Lists::read(&options.symbols, &options.exports)?;
+    let lists = Lists::read(&options.symbols, &options.exports, options.provided.as_deref())?;
     check(&read(&options.ko)?, &read(&full)?, &lists)
         .with_context(|| options.ko.display().to_string())
 }

@@ -140,6 +140,7 @@ pub(crate) fn undefined(module: &Module<'_>, osversion: Option<u32>, lists: &Lis
         .iter()
         .filter(|symbol| symbol.address.is_none() && !symbol.name.is_empty())
         .filter(|symbol| !is_set_bound(module, &symbol.name))
+        .filter(|symbol| symbol.weak || !lists.provided.contains_key(&symbol.name))
         .collect();
     // A weak one would silently be address 0 in a kernel without it.
     for symbol in wanted.iter().filter(|symbol| symbol.weak) {

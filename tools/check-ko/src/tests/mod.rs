@@ -197,6 +197,7 @@ impl Spec {
 
 fn lists() -> Lists {
     Lists {
+        provided: List::new(),
         symbols: BTreeMap::from([(15, List::from([("printf".to_owned(), Need::Always)]))]),
         exports: List::new(),
     }
