@@ -6,7 +6,7 @@
 
 .POSIX:
 .PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test \
-	loom shuttle life controls tsan asan fuzz soak vm-test vm-race load unload \
+	loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net load unload \
 	install clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test            everything that needs no guest, then vm-test if one is there"
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
+	@echo "make vm-net          real interfaces in a FreeBSD guest, beside stock; hours under emulation"
 	@echo "make loom, shuttle   the driver under a model checker: see docs/proof.md"
 	@echo "make life            the state machine of an open's life, explored"
 	@echo "make controls        break the driver on purpose and see it caught"
@@ -91,6 +92,9 @@ vm-test:
 
 vm-race:
 	@sys/build/vm.sh race
+
+vm-net:
+	@sys/build/vm.sh net
 
 # Not with load first: GNU make has a directive of that name.
 install load unload:

@@ -33,6 +33,8 @@ pub(crate) struct Hardware {
     pub(crate) memory: u32,
     /// Without KVM, even where there is one.
     pub(crate) emulate: bool,
+    /// Two network cards, joined to each other and to nothing else (QEMU only).
+    pub(crate) network: bool,
 }
 
 /// Variables for the kernel's environment; a guest with a loader of its own does not get them.
@@ -171,6 +173,13 @@ fn qemu(
     }
     command.args(["-cpu", "max", "-no-reboot", "-nographic"]);
     command.args(["-net", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    for card in 0..if hardware.network { 2 } else { 0 } {
+        command.args(["-netdev", &format!("hubport,id=n{card},hubid=0")]);
+        command.args([
+            "-device",
+            &format!("virtio-net-pci,netdev=n{card},mac=02:bf:70:00:01:0{card}"),
+        ]);
+    }
     command.args(["-smp", &hardware.cpus.to_string(), "-m", &hardware.memory.to_string()]);
     let disk = |path: &Path, format: &str| {
         // A comma in an option's value is doubled.

@@ -3,8 +3,10 @@
 
 mod console;
 mod findings;
+mod group;
 mod guest;
 mod machine;
+mod net;
 mod payload;
 mod race;
 mod shell;
@@ -39,6 +41,8 @@ enum Command {
     Test(TestOptions),
     /// The revoke(2) reproducer on legacy, stock and bpfrs, in every guest
     Race(RaceOptions),
+    /// Real interfaces beside stock, interfaces that come and go, reloads under traffic, in every guest
+    Net(NetOptions),
     /// Boots one guest, with the console here
     Shell(ShellOptions),
     /// Shows which guests there are
@@ -90,6 +94,7 @@ impl Place {
             cpus: self.cpus,
             memory: self.memory,
             emulate: self.emulate,
+            network: false,
         }
     }
 }
@@ -136,6 +141,36 @@ struct RaceOptions {
 }
 
 #[derive(Args)]
+struct NetOptions {
+    #[command(flatten)]
+    place: Place,
+    /// Frames in each direction through each kind of interface
+    #[arg(long, default_value_t = 100_000)]
+    frames: u64,
+    /// How often an interface comes and goes under readers
+    #[arg(long, default_value_t = 1000)]
+    cycles: u64,
+    /// How often one moves to a jail and back
+    #[arg(long, default_value_t = 200)]
+    moves: u64,
+    /// How often the module is unloaded and loaded under traffic
+    #[arg(long, default_value_t = 200)]
+    reloads: u64,
+    /// Only these kinds of interfaces (`bpfrs-guest net-parity` names them), and "exceptions"
+    #[arg(long, value_delimiter = ',', value_name = "KIND")]
+    kinds: Vec<String>,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "parity,life,reload")]
+    parts: Vec<net::Part>,
+    /// Only these drivers; stock is tried as its own subject, which shows that the tests are true
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "stock,bpfrs")]
+    drivers: Vec<net::Driver>,
+    /// Stock does so much less than bpfrs has to do
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    stock_share: u64,
+}
+
+#[derive(Args)]
 struct ShellOptions {
     #[command(flatten)]
     place: Place,
@@ -160,6 +195,7 @@ fn run(command: &Command) -> Result<ExitCode> {
     let place = match command {
         Command::Test(options) => &options.place,
         Command::Race(options) => &options.place,
+        Command::Net(options) => &options.place,
         Command::Shell(options) => &options.place,
         Command::List(place) => place,
     };
@@ -178,6 +214,7 @@ fn run(command: &Command) -> Result<ExitCode> {
             test::run(&guests, &place.hardware(), options.loads, &options.tests)
         }
         Command::Race(options) => race::run(&guests, &place.hardware(), options),
+        Command::Net(options) => net::run(&guests, place.hardware(), options),
         Command::Shell(options) => shell(&guests[0], &place.hardware(), options.bare),
         Command::List(_) => {
             for guest in &guests {

@@ -93,7 +93,12 @@ impl Shell {
         if single_user {
             prepare.push("mount -u -o rw /");
         }
-        prepare.extend(["ifconfig lo0 inet 127.0.0.1/8 up", "mount -t ufs -o ro /dev/vtbd1 /mnt"]);
+        prepare.extend([
+            "ifconfig lo0 inet 127.0.0.1/8 up",
+            "mount -t ufs -o ro /dev/vtbd1 /mnt",
+            // Where a module that ours depends on is looked for.
+            "sysctl kern.module_path=/mnt",
+        ]);
         for command in prepare {
             let output = shell.run(command, Duration::from_secs(60));
             if !output.is_good() {

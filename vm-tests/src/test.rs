@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! `test`: the device's own tests, tcpdump, load and unload, in every guest.
 
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bpfrs_vm_protocol::{Message, Outcome};
+use anyhow::Result;
 
+use crate::group::{Boot, Group};
 use crate::guest::Guest;
-use crate::machine::{Hardware, Machine};
+use crate::machine::Hardware;
 use crate::payload::{self, Module};
-use crate::shell::{End, Shell};
 use crate::tap::Tap;
 
 pub(crate) fn run(
@@ -25,12 +22,14 @@ pub(crate) fn run(
         let bar = crate::progress(format!("{}: building", guest.name));
         let payload = payload::make(guest, &[Module::Bpfrs])?;
         bar.finish_and_clear();
+        let boot = Boot { series: "test", guest, hardware, payload: &payload };
         let mut groups = vec![];
         if only.is_empty() {
             // Stock first: these tests must be true of the original, or they measure nothing.
             groups.push(Group {
-                name: "stock",
-                module: false,
+                name: "stock".into(),
+                setup: vec![],
+                guarded: false,
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all --stock --device /dev/bpf".into(), 300),
@@ -38,8 +37,9 @@ pub(crate) fn run(
                 ],
             });
             groups.push(Group {
-                name: "negative-control",
-                module: false,
+                name: "negative-control".into(),
+                setup: vec![],
+                guarded: false,
                 must_fail: true,
                 commands: vec![(
                     format!("/mnt/bpfrs-guest test --device /dev/bpf {BEYOND_STOCK}"),
@@ -47,8 +47,9 @@ pub(crate) fn run(
                 )],
             });
             groups.push(Group {
-                name: "bpfrs",
-                module: true,
+                name: "bpfrs".into(),
+                setup: driver_and_cage(),
+                guarded: true,
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all".into(), 900),
@@ -57,8 +58,10 @@ pub(crate) fn run(
                 ],
             });
             groups.push(Group {
-                name: "unload",
-                module: true,
+                name: "unload".into(),
+                setup: driver(),
+                // memguard's counters are none of malloc(9)'s, which show the leaks.
+                guarded: false,
                 must_fail: false,
                 commands: vec![(
                     format!("/mnt/bpfrs-guest unload --module /mnt/bpfrs.ko --count {loads}"),
@@ -67,14 +70,15 @@ pub(crate) fn run(
             });
         } else {
             groups.push(Group {
-                name: "bpfrs",
-                module: true,
+                name: "bpfrs".into(),
+                setup: driver_and_cage(),
+                guarded: true,
                 must_fail: false,
                 commands: vec![(format!("/mnt/bpfrs-guest test {}", only.join(" ")), 900)],
             });
         }
         for group in groups {
-            group.run(guest, hardware, &payload, &mut tap)?;
+            group.run(&boot, &mut tap)?;
         }
     }
     println!("# consoles: {}/test-*/console.log", payload::work_folder().display());
@@ -88,92 +92,11 @@ const BEYOND_STOCK: &str = "second-open-is-busy killed-in-read revoke-read \
     revoke-ends-promiscuous-mode busy-through-another-mount revoke-through-another-mount \
     open-through-another-mount forced-unmount-with-an-open";
 
-/// Commands for one boot of a guest.
-struct Group {
-    name: &'static str,
-    module: bool,
-    /// The negative control: every test must fail.
-    must_fail: bool,
-    /// With their limits in seconds.
-    commands: Vec<(String, u64)>,
+/// What a group does first: the driver, and the cage in which an unmodified tcpdump meets it.
+fn driver() -> Vec<String> {
+    vec![Module::Bpfrs.load()]
 }
 
-impl Group {
-    fn run(&self, guest: &Guest, hardware: &Hardware, payload: &Path, tap: &mut Tap) -> Result<()> {
-        let title = format!("{} {}", guest.name, self.name);
-        let bar = crate::progress(title.clone());
-        bar.set_message("booting");
-        let folder = payload::run_folder(&format!("test-{}-{}", guest.name, self.name))?;
-        let memguard = [("vm.memguard.desc", "bpfrs")];
-        // Not for unloading: memguard's counters are none of malloc(9)'s, which show the leaks.
-        let guarded = guest.debug && self.module && self.name != "unload";
-        let environment = if guarded { &memguard[..] } else { &[] };
-        let machine = Machine::start(guest, hardware, environment, payload, &folder)?;
-        let mut shell = Shell::boot(guest, machine)
-            .with_context(|| format!("{} ({}/console.log)", guest.name, folder.display()))?;
-        if self.module {
-            for command in [Module::Bpfrs.load(), "sh /mnt/cage.sh /tmp/cage".into()] {
-                if self.name == "unload" && command.starts_with("sh") {
-                    continue;
-                }
-                let output = shell.run(&command, Duration::from_secs(60));
-                let outcome = match output.end {
-                    End::Status(0) => Outcome::Passed,
-                    end => Outcome::Failed(format!("{end:?}: {}", output.lines.join("\n"))),
-                };
-                tap.result(&format!("{title}: {command}"), &outcome);
-            }
-        }
-        for (command, limit) in &self.commands {
-            bar.set_message(command.clone());
-            let output = shell.run_watched(command, Duration::from_secs(*limit), |message| {
-                if let Message::Case(case) = message {
-                    bar.set_message(case.name.clone());
-                }
-            });
-            let mut cases = 0;
-            for message in &output.messages {
-                if let Message::Case(case) = message {
-                    cases += 1;
-                    let outcome = match (self.must_fail, &case.outcome) {
-                        (true, Outcome::Failed(_)) => Outcome::Passed,
-                        (true, other) => Outcome::Failed(format!(
-                            "it must fail on the stock driver, but gave {other:?}"
-                        )),
-                        (false, outcome) => outcome.clone(),
-                    };
-                    bar.suspend(|| tap.result(&format!("{title}: {}", case.name), &outcome));
-                }
-            }
-            // 1 says that a test failed, which has been told.
-            let ended = matches!(output.end, End::Status(0 | 1)) && output.complete && cases > 0;
-            if !ended {
-                let how = if output.complete { "" } else { ", and lines of it are lost" };
-                let problem =
-                    format!("{:?}{how}; its last lines:\n{}", output.end, last(&output.lines));
-                tap.result(&format!("{title}: {command}"), &Outcome::Failed(problem));
-            }
-            for line in output.lines.iter().filter(|line| line.starts_with("tcpdump: ")) {
-                println!("# {line}");
-            }
-            if output.end == End::Gone {
-                break;
-            }
-        }
-        bar.finish_and_clear();
-        let findings = shell.findings();
-        let outcome = if findings.is_empty() {
-            Outcome::Passed
-        } else {
-            let quotes: Vec<String> =
-                findings.iter().map(|f| format!("{}:\n{}", f.kind, f.quote.join("\n"))).collect();
-            Outcome::Failed(quotes.join("\n\n"))
-        };
-        tap.result(&format!("{title}: the kernel reports nothing"), &outcome);
-        Ok(())
-    }
-}
-
-fn last(lines: &[String]) -> String {
-    lines[lines.len().saturating_sub(10)..].join("\n")
+fn driver_and_cage() -> Vec<String> {
+    vec![Module::Bpfrs.load(), "sh /mnt/cage.sh /tmp/cage".into()]
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// Options that take no value.
 const FLAGS: [&str; 2] = ["--stock", "--list"];
 /// Options that do.
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 16] = [
     "--device",
     "--prefix",
     "--type",
@@ -21,6 +21,10 @@ const OPTIONS: [&str; 12] = [
     "--module",
     "--chroot",
     "--count",
+    "--frames",
+    "--spoil",
+    "--cycles",
+    "--moves",
 ];
 
 /// What was asked for.

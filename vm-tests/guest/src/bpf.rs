@@ -9,6 +9,8 @@ use core::time::Duration;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::ifnet;
+pub(crate) use crate::ifnet::is_promiscuous;
 use crate::sys::{self, Errno, Fd, Result};
 
 pub(crate) const BIOCGBLEN: u64 = 0x4004_4266;
@@ -24,6 +26,7 @@ pub(crate) const BIOCGRTIMEOUT: u64 = 0x4010_426e;
 pub(crate) const BIOCGSTATS: u64 = 0x4008_426f;
 pub(crate) const BIOCIMMEDIATE: u64 = 0x8004_4270;
 pub(crate) const BIOCVERSION: u64 = 0x4004_4271;
+pub(crate) const BIOCSHDRCMPLT: u64 = 0x8004_4275;
 pub(crate) const BIOCGDIRECTION: u64 = 0x4004_4276;
 pub(crate) const BIOCSDIRECTION: u64 = 0x8004_4277;
 pub(crate) const BIOCSDLT: u64 = 0x8004_4278;
@@ -36,7 +39,6 @@ pub(crate) const BIOCGTSTAMP: u64 = 0x4004_4283;
 pub(crate) const BIOCSTSTAMP: u64 = 0x8004_4284;
 pub(crate) const FIONREAD: u64 = 0x4004_667f;
 pub(crate) const FIONBIO: u64 = 0x8004_667e;
-const SIOCGIFFLAGS: u64 = 0xc020_6911;
 
 /// poll(2) events of reading, as the tests ask for them.
 pub(crate) const POLL_READ: i16 = libc::POLLIN | libc::POLLRDNORM;
@@ -64,6 +66,8 @@ pub(crate) const fn jump(code: u16, k: u32, jump_true: u8, jump_false: u8) -> In
 pub(crate) const RET_K: u16 = 0x06;
 pub(crate) const LD_W_ABS: u16 = 0x20;
 pub(crate) const LD_H_ABS: u16 = 0x28;
+pub(crate) const LD_W_LEN: u16 = 0x80;
+pub(crate) const AND_K: u16 = 0x54;
 pub(crate) const JEQ_K: u16 = 0x15;
 /// Accepts whole packets.
 pub(crate) const ACCEPT: [Instruction; 1] = [statement(RET_K, u32::MAX)];
@@ -119,7 +123,7 @@ impl Bpf {
     }
 
     pub(crate) fn attach(&self, interface: &str) -> Result<()> {
-        self.fd.ioctl(BIOCSETIF, &mut request(interface))
+        self.fd.ioctl(BIOCSETIF, &mut ifnet::request(interface))
     }
 
     pub(crate) fn interface(&self) -> Result<String> {
@@ -186,6 +190,11 @@ impl Bpf {
         self.set(BIOCSDIRECTION, direction)
     }
 
+    /// Frames written are complete with their source address.
+    pub(crate) fn set_header_complete(&self) -> Result<()> {
+        self.set(BIOCSHDRCMPLT, 1)
+    }
+
     pub(crate) fn timestamp(&self) -> Result<u32> {
         self.get(BIOCGTSTAMP)
     }
@@ -212,29 +221,16 @@ impl Bpf {
     }
 }
 
-/// struct ifreq with the name filled in.
-fn request(interface: &str) -> [u8; 32] {
-    let mut request = [0; 32];
-    for (to, from) in request.iter_mut().zip(interface.bytes().take(15)) {
-        *to = from;
-    }
-    request
-}
-
 /// The text before the first NUL.
 pub(crate) fn name_of(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
 }
 
-/// Whether an interface is promiscuous.
-pub(crate) fn is_promiscuous(interface: &str) -> Result<bool> {
-    const IFF_PROMISC: u16 = 0x100;
-    let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    let mut request = request(interface);
-    socket.ioctl(SIOCGIFFLAGS, &mut request)?;
-    Ok(u16::from_ne_bytes([request[16], request[17]]) & IFF_PROMISC != 0)
-}
+/// Directions of BIOCSDIRECTION.
+pub(crate) const D_IN: u32 = 0;
+pub(crate) const D_INOUT: u32 = 1;
+pub(crate) const D_OUT: u32 = 2;
 
 /// Time-stamp formats of BIOCSTSTAMP.
 pub(crate) const T_MICROTIME: u32 = 0;

@@ -80,6 +80,16 @@ pub(crate) fn malloc_types() -> Result<BTreeMap<String, (u64, u64)>> {
     Ok(types)
 }
 
+/// malloc(9) types of which more than `limit` allocations were added since `before`, as text.
+pub(crate) fn grown(before: &BTreeMap<String, (u64, u64)>, limit: u64) -> Result<String> {
+    let after = malloc_types()?;
+    let more = |(name, (now, _)): (&String, &(u64, u64))| {
+        let more = now.saturating_sub(before.get(name).map_or(0, |(then, _)| *then));
+        (more > limit.max(10) && *now < u64::MAX / 2).then(|| format!(" {name} +{more}"))
+    };
+    Ok(after.iter().filter_map(more).collect())
+}
+
 /// Memory in use of one type, and what memguard holds.
 pub(crate) fn memory(malloc_type: &str) -> Memory {
     let (allocations, bytes) =

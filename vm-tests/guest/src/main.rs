@@ -9,7 +9,9 @@ mod after_revoke;
 mod arguments;
 mod bpf;
 mod driver;
+mod ifnet;
 mod loopback;
+mod net;
 mod race;
 mod report;
 mod sys;
@@ -29,6 +31,9 @@ usage: bpfrs-guest COMMAND [OPTION …]
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
   tcpdump       the real one captures what is sent           --chroot DIR --device PATTERN --count N
+  net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
+  net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
+  net-reload    traffic while the module is loaded again     --device PATTERN --stock --module PATH --count N --spoil down
   resend        the messages of the command before, once more
 A PATTERN is a path; %d in it stands for the number of the node.";
 
@@ -52,6 +57,9 @@ fn run(arguments: &[&'static str]) -> i32 {
         "test" => tests::run(&arguments),
         "tcpdump" => tcpdump::run(&arguments),
         "unload" => unload::run(&arguments),
+        "net-parity" => net::parity(&arguments),
+        "net-life" => net::life(&arguments),
+        "net-reload" => net::reload(&arguments),
         "resend" => report::resend(),
         other => {
             report::human(&format!("bpfrs-guest: no command {other}\n{USAGE}"));

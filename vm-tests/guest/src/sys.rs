@@ -48,7 +48,9 @@ const SYS_DUP2: usize = 90;
 const SYS_FCNTL: usize = 92;
 const SYS_SELECT: usize = 93;
 const SYS_SOCKET: usize = 97;
+const SYS_CONNECT: usize = 98;
 const SYS_BIND: usize = 104;
+const SYS_SETSOCKOPT: usize = 105;
 const SYS_SENDTO: usize = 133;
 const SYS_SOCKETPAIR: usize = 135;
 const SYS_MKDIR: usize = 136;
@@ -63,6 +65,7 @@ const SYS_SCHED_YIELD: usize = 331;
 const SYS_KQUEUE: usize = 362;
 const SYS_NMOUNT: usize = 378;
 const SYS_SIGACTION: usize = 416;
+const SYS_JAIL_ATTACH: usize = 436;
 const SYS_KLDUNLOADF: usize = 444;
 const SYS_MMAP: usize = 477;
 const SYS_FSTATAT: usize = 552;
@@ -578,6 +581,11 @@ pub(crate) fn kldunload(id: i32, force: bool) -> Result<()> {
     call_plain(SYS_KLDUNLOADF, int(id), how).map(drop)
 }
 
+/// jail_attach(2): this process is in that jail from now on.
+pub(crate) fn jail_attach(jail: i32) -> Result<()> {
+    call_plain(SYS_JAIL_ATTACH, int(jail), 0).map(drop)
+}
+
 fn path_call(number: usize, path: &str, second: usize) -> Result<usize> {
     let path = c_string(path)?;
     // SAFETY: a C string that outlives the call; the second argument is no pointer.
@@ -824,24 +832,33 @@ impl Address {
             Self::V6(_) => libc::AF_INET6,
         }
     }
+}
 
-    /// struct sockaddr_in or sockaddr_in6, as bytes.
-    fn bytes(self) -> Vec<u8> {
-        match self {
-            Self::V4(port) => {
-                let mut bytes = vec![16, libc::AF_INET as u8];
-                bytes.extend_from_slice(&port.to_be_bytes());
-                bytes.extend_from_slice(&[127, 0, 0, 1]);
-                bytes.resize(16, 0);
-                bytes
-            }
-            Self::V6(port) => {
+/// A struct sockaddr, as bytes.
+pub(crate) struct Sockaddr(Vec<u8>);
+
+impl Sockaddr {
+    /// An IPv4 address and a port.
+    pub(crate) fn inet(host: [u8; 4], port: u16) -> Self {
+        let mut bytes = vec![16, libc::AF_INET as u8];
+        bytes.extend_from_slice(&port.to_be_bytes());
+        bytes.extend_from_slice(&host);
+        bytes.resize(16, 0);
+        Self(bytes)
+    }
+}
+
+impl From<Address> for Sockaddr {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::V4(port) => Self::inet([127, 0, 0, 1], port),
+            Address::V6(port) => {
                 let mut bytes = vec![28, libc::AF_INET6 as u8];
                 bytes.extend_from_slice(&port.to_be_bytes());
                 bytes.resize(23, 0);
                 bytes.push(1);
                 bytes.resize(28, 0);
-                bytes
+                Self(bytes)
             }
         }
     }
@@ -856,16 +873,32 @@ pub(crate) fn socket(family: i32, kind: i32, protocol: i32) -> Result<Fd> {
 
 impl Fd {
     /// bind(2).
-    pub(crate) fn bind(&self, to: Address) -> Result<()> {
-        let address = to.bytes();
+    pub(crate) fn bind(&self, to: impl Into<Sockaddr>) -> Result<()> {
+        self.with_address(SYS_BIND, &to.into())
+    }
+
+    /// connect(2): of a datagram socket, where write(2) goes to.
+    pub(crate) fn connect(&self, to: impl Into<Sockaddr>) -> Result<()> {
+        self.with_address(SYS_CONNECT, &to.into())
+    }
+
+    fn with_address(&self, number: usize, Sockaddr(address): &Sockaddr) -> Result<()> {
         let at = address.as_ptr().expose_provenance();
         // SAFETY: a whole sockaddr.
-        unsafe { call(SYS_BIND, [int(self.0), at, address.len(), 0, 0, 0]) }.map(drop)
+        unsafe { call(number, [int(self.0), at, address.len(), 0, 0, 0]) }.map(drop)
+    }
+
+    /// setsockopt(2) of an int at SOL_SOCKET.
+    pub(crate) fn set_option(&self, option: i32, value: i32) -> Result<()> {
+        let at = ptr::from_ref(&value).expose_provenance();
+        let arguments = [int(self.0), int(libc::SOL_SOCKET), int(option), at, size_of::<i32>(), 0];
+        // SAFETY: one int.
+        unsafe { call(SYS_SETSOCKOPT, arguments) }.map(drop)
     }
 
     /// sendto(2).
-    pub(crate) fn send_to(&self, data: &[u8], to: Address) -> Result<usize> {
-        let address = to.bytes();
+    pub(crate) fn send_to(&self, data: &[u8], to: impl Into<Sockaddr>) -> Result<usize> {
+        let Sockaddr(address) = to.into();
         let at = address.as_ptr().expose_provenance();
         let data_at = data.as_ptr().expose_provenance();
         // SAFETY: the data, and a whole sockaddr.

@@ -4,7 +4,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
 use core::time::Duration;
 
 use crate::arguments::{Arguments, Device};
@@ -36,14 +35,15 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     i32::from(!good)
 }
 
-struct Module {
-    path: &'static str,
-    device: Device,
+/// The driver's module, in a file.
+pub(crate) struct Module {
+    pub(crate) path: &'static str,
+    pub(crate) device: Device,
 }
 
 impl Module {
     /// Loads the module, unless it is there.
-    fn load(&self) -> Result<i32, Trouble> {
+    pub(crate) fn load(&self) -> Result<i32, Trouble> {
         let name = self.path.rsplit('/').next().unwrap_or(self.path);
         match sys::kldfind(name) {
             Ok(id) => Ok(id),
@@ -61,13 +61,7 @@ impl Module {
         equal!("kldunload while open", Self::unload(id, false), refused(libc::EBUSY));
         bpf.attach("lo0").at("BIOCSETIF after the refusal")?;
         drop(bpf);
-        // What a dead open still holds may keep it a moment longer.
-        let mut result = Ok(());
-        eventually(Duration::from_secs(5), || {
-            result = Self::unload(id, false);
-            result.is_ok()
-        });
-        result.at("kldunload with nothing open")?;
+        Self::unload_unused(id).at("kldunload with nothing open")?;
         let open = Bpf::open(&self.device.node(0)).map(drop);
         equal!("open of a node that is gone", open, refused(libc::ENOENT));
         Ok(())
@@ -162,15 +156,7 @@ impl Module {
                 other => other,
             })?;
         }
-        let after = driver::malloc_types().at("kern.malloc_stats")?;
-        let limit = (count / 10).max(10);
-        let grown: String = after
-            .iter()
-            .filter_map(|(name, (now, _))| {
-                let more = now.saturating_sub(before.get(name).map_or(0, |(then, _)| *then));
-                (more > limit && *now < u64::MAX / 2).then(|| format!(" {name} +{more}"))
-            })
-            .collect();
+        let grown = driver::grown(&before, count / 10).at("kern.malloc_stats")?;
         ensure!(grown.is_empty(), "allocations grew in {count} rounds:{grown}");
         Ok(())
     }
@@ -191,11 +177,16 @@ impl Module {
                 sys::revoke(&self.device.node(node)).at("revoke")?;
             }
         }
+        Self::unload_unused(id).at("kldunload")
+    }
+
+    /// Unloads it. What a dead open still holds may keep it a moment longer.
+    pub(crate) fn unload_unused(id: i32) -> sys::Result<()> {
         let mut result = Ok(());
         eventually(Duration::from_secs(5), || {
             result = Self::unload(id, false);
             result.is_ok()
         });
-        result.at("kldunload")
+        result
     }
 }

@@ -17,7 +17,10 @@
 
 extern crate alloc;
 
+pub mod frame;
 pub mod histogram;
+pub mod net;
+pub mod parity;
 pub mod tally;
 
 use alloc::collections::BTreeMap;
@@ -40,6 +43,12 @@ pub enum Message {
     Race(Race),
     /// What still works on a descriptor's behalf after its node was revoked.
     AfterRevoke(AfterRevoke),
+    /// What two drivers captured on one interface.
+    Parity(net::Parity),
+    /// Interfaces that came and went.
+    Life(net::Life),
+    /// Traffic while the module came and went.
+    Reload(net::Reload),
     /// The last message of a command: so many came before it.
     End {
         /// Number of messages before this one.

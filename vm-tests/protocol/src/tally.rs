@@ -34,7 +34,8 @@ impl Errors {
         }
     }
 
-    fn by_name(&self, name: fn(i32) -> String) -> BTreeMap<String, u64> {
+    /// Those that came, by the names that `name` gives them.
+    pub fn by_name(&self, name: fn(i32) -> String) -> BTreeMap<String, u64> {
         self.0
             .iter()
             .zip(0..)

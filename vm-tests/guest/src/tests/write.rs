@@ -21,7 +21,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// The port of 127.0.0.1 that packets are written to.
-const PORT: u16 = 40_021;
+const PORT: u16 = 40_041;
 /// The link header of lo0: AF_INET.
 const LINK: [u8; 4] = libc::AF_INET.to_ne_bytes();
 

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! Commands of the program inside, for one boot of a guest: run, and every case of theirs told.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bpfrs_vm_protocol::{Message, Outcome};
+
+use crate::guest::Guest;
+use crate::machine::{Hardware, Machine};
+use crate::payload;
+use crate::shell::{End, Shell};
+use crate::tap::Tap;
+
+/// What boots.
+pub(crate) struct Boot<'a> {
+    /// Names the folders of consoles.
+    pub(crate) series: &'static str,
+    pub(crate) guest: &'a Guest,
+    pub(crate) hardware: &'a Hardware,
+    pub(crate) payload: &'a Path,
+}
+
+/// Commands for one boot of a guest.
+pub(crate) struct Group {
+    pub(crate) name: String,
+    /// Commands of the system that come first, each a case of its own.
+    pub(crate) setup: Vec<String>,
+    /// Under memguard, on a debug guest.
+    pub(crate) guarded: bool,
+    /// The negative control: every test must fail.
+    pub(crate) must_fail: bool,
+    /// With their limits in seconds.
+    pub(crate) commands: Vec<(String, u64)>,
+}
+
+impl Group {
+    /// Runs them in a fresh boot; everything that the program inside has said.
+    pub(crate) fn run(&self, boot: &Boot<'_>, tap: &mut Tap) -> Result<Vec<Message>> {
+        let Boot { series, guest, hardware, payload } = *boot;
+        let title = format!("{} {}", guest.name, self.name);
+        let bar = crate::progress(title.clone());
+        bar.set_message("booting");
+        let folder = payload::run_folder(&format!("{series}-{}-{}", guest.name, self.name))?;
+        let memguard = [("vm.memguard.desc", "bpfrs")];
+        let guarded = guest.debug && self.guarded;
+        let environment = if guarded { &memguard[..] } else { &[] };
+        let machine = Machine::start(guest, hardware, environment, payload, &folder)?;
+        let mut shell = Shell::boot(guest, machine)
+            .with_context(|| format!("{} ({}/console.log)", guest.name, folder.display()))?;
+        for command in &self.setup {
+            let output = shell.run(command, Duration::from_secs(60));
+            let outcome = match output.end {
+                End::Status(0) => Outcome::Passed,
+                end => Outcome::Failed(format!("{end:?}: {}", output.lines.join("\n"))),
+            };
+            tap.result(&format!("{title}: {command}"), &outcome);
+        }
+        let mut told = Vec::new();
+        for (command, limit) in &self.commands {
+            bar.set_message(command.clone());
+            let output = shell.run_watched(command, Duration::from_secs(*limit), |message| {
+                if let Message::Case(case) = message {
+                    bar.set_message(case.name.clone());
+                }
+            });
+            let mut cases = 0;
+            for message in &output.messages {
+                if let Message::Case(case) = message {
+                    cases += 1;
+                    let outcome = match (self.must_fail, &case.outcome) {
+                        (true, Outcome::Failed(_)) => Outcome::Passed,
+                        (true, other) => {
+                            Outcome::Failed(format!("it must fail, but gave {other:?}"))
+                        }
+                        (false, outcome) => outcome.clone(),
+                    };
+                    bar.suspend(|| tap.result(&format!("{title}: {}", case.name), &outcome));
+                }
+            }
+            // 1 says that a test failed, which has been told.
+            let ended = matches!(output.end, End::Status(0 | 1)) && output.complete && cases > 0;
+            if !ended {
+                let how = if output.complete { "" } else { ", and lines of it are lost" };
+                let problem =
+                    format!("{:?}{how}; its last lines:\n{}", output.end, last(&output.lines));
+                tap.result(&format!("{title}: {command}"), &Outcome::Failed(problem));
+            }
+            for line in output.lines.iter().filter(|line| line.starts_with("tcpdump: ")) {
+                println!("# {line}");
+            }
+            told.extend(output.messages);
+            if output.end == End::Gone {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        let findings = shell.findings();
+        let outcome = if findings.is_empty() {
+            Outcome::Passed
+        } else {
+            let quotes: Vec<String> =
+                findings.iter().map(|f| format!("{}:\n{}", f.kind, f.quote.join("\n"))).collect();
+            Outcome::Failed(quotes.join("\n\n"))
+        };
+        tap.result(&format!("{title}: the kernel reports nothing"), &outcome);
+        Ok(told)
+    }
+}
+
+fn last(lines: &[String]) -> String {
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}
