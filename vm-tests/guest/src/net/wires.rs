@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use bpfrs_vm_protocol::frame::{TAG_LENGTH, ethernet, number_of, size_of, tagged};
+use bpfrs_vm_protocol::frame::{SMALLEST, TAG_LENGTH, ethernet, number_of, size_of, tagged};
 use bpfrs_vm_protocol::parity::Frame;
 
 use super::writer;
@@ -17,8 +17,18 @@ use crate::sys::{self, Address, Errno, Fd};
 use crate::tests::{Trouble, Verdict, While, ensure};
 
 /// All of them.
-pub(super) const KINDS: [&str; 7] =
-    ["lo0", "epair", "vlan", "vlan-parent", "bridge-member", "tap", "vtnet"];
+pub(super) const KINDS: [&str; 10] = [
+    "lo0",
+    "epair",
+    "vlan",
+    "vlan-parent",
+    "bridge-member",
+    "tap",
+    "vtnet",
+    "em",
+    "vlan-on-em",
+    "vlan-on-em-parent",
+];
 
 /// Seen from the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +50,8 @@ impl Direction {
 const ETHERNET: usize = 14 + 1500;
 /// net.inet.udp.maxdgram bounds what a socket sends; lo0's MTU and an IPv6 header do.
 const DATAGRAM: usize = 16_384 - 40 - 8;
+/// What a card of real Ethernet pads to.
+const PADDED: usize = 60;
 /// The VLAN of tests that use one.
 const VLAN: u16 = 5;
 /// The port of datagrams on lo0.
@@ -60,7 +72,8 @@ pub(super) struct Wire {
     output: Option<Port>,
     /// tap(4) sends a frame, and shows it to bpf, when somebody reads it.
     reader: Option<Fd>,
-    /// Largest frame.
+    /// Smallest and largest frame.
+    smallest: usize,
     largest: usize,
     /// One frame in four has a tag of its own.
     mixed: bool,
@@ -77,6 +90,7 @@ impl Wire {
             input,
             output,
             reader: None,
+            smallest: SMALLEST,
             largest: ETHERNET,
             mixed: true,
             wrapped: false,
@@ -94,7 +108,10 @@ impl Wire {
             "vlan-parent" => vlan("epair10a", true),
             "bridge-member" => bridge_member(),
             "tap" => tap(),
-            "vtnet" => vtnet(),
+            "vtnet" => cards("vtnet0", "vtnet1"),
+            "em" => em(),
+            "vlan-on-em" => vlan_on_em("vlan10", false),
+            "vlan-on-em-parent" => vlan_on_em("em0", true),
             other => Err(Trouble::Wrong(format!("no kind {other}"))),
         }
     }
@@ -120,7 +137,7 @@ impl Wire {
         let port = port.as_ref().ok_or_else(|| "no such way".to_string())?;
         let with_tag = self.mixed && number % 4 == 3;
         let room = self.largest - if with_tag { TAG_LENGTH } else { 0 };
-        let mut data = ethernet(number, size_of(number, room));
+        let mut data = ethernet(number, size_of(number, room).max(self.smallest));
         if with_tag {
             // All priorities and some VLANs.
             data = tagged(&data, (number as u16 >> 2) << 13 | (number as u16 & 0xfff));
@@ -199,18 +216,23 @@ fn epair() -> Result<Wire, Trouble> {
     Ok(Wire { _pairs: vec![pair], ..wire })
 }
 
-/// The same VLAN on both ends of a pair; the capture is on one vlan, or on its parent, which sees
-/// the same frames with their tags.
 fn vlan(interface: &str, wrapped: bool) -> Result<Wire, Trouble> {
     let pair = Epair::new(10)?;
+    let wire = vlan_between(&pair.a, &pair.b, interface, wrapped)?;
+    Ok(Wire { _pairs: vec![pair], ..wire })
+}
+
+/// The same VLAN on both ends of a cable; the capture is on one vlan, or on its parent, which sees
+/// the same frames with their tags.
+fn vlan_between(near: &str, far: &str, interface: &str, wrapped: bool) -> Result<Wire, Trouble> {
     let mut vlans = vec![];
-    for (name, parent) in [("vlan10", &pair.a), ("vlan11", &pair.b)] {
+    for (name, parent) in [("vlan10", near), ("vlan11", far)] {
         vlans.push(Cloned::new(name).at(name)?);
         ifnet::run(&format!("ifconfig {name} vlan {VLAN} vlandev {parent} up"))?;
     }
     let (input, output) = (Port::Bpf(writer("vlan11")?), Port::Bpf(writer("vlan10")?));
     let wire = Wire::new(interface, Some(input), Some(output));
-    Ok(Wire { mixed: false, wrapped, _interfaces: vlans, _pairs: vec![pair], ..wire })
+    Ok(Wire { mixed: false, wrapped, _interfaces: vlans, ..wire })
 }
 
 /// Frames come in by a member, and cross the bridge to go out by it.
@@ -234,8 +256,7 @@ fn tap() -> Result<Wire, Trouble> {
 }
 
 /// Two network cards on one hub.
-fn vtnet() -> Result<Wire, Trouble> {
-    let [near, far] = ["vtnet0", "vtnet1"];
+fn cards(near: &str, far: &str) -> Result<Wire, Trouble> {
     for name in [near, far] {
         if !ifnet::exists(name) {
             return Err(Trouble::NotHere(format!("no {name} here")));
@@ -244,4 +265,17 @@ fn vtnet() -> Result<Wire, Trouble> {
     }
     // A card is promiscuous before it receives what is not for it.
     Ok(Wire::new(near, Some(Port::Bpf(writer(far)?)), Some(Port::Bpf(writer(near)?))))
+}
+
+/// A card whose driver hands over chains of frames, and which pads.
+fn em() -> Result<Wire, Trouble> {
+    Ok(Wire { smallest: PADDED, ..cards("em0", "vtnet0")? })
+}
+
+/// … and which takes tags out and puts them in: on its way through the kernel a frame has its tag in
+/// the packet header.
+fn vlan_on_em(interface: &str, wrapped: bool) -> Result<Wire, Trouble> {
+    drop(em()?);
+    let wire = vlan_between("em0", "vtnet0", interface, wrapped)?;
+    Ok(Wire { smallest: PADDED, ..wire })
 }
