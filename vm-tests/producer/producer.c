@@ -6,8 +6,8 @@
  *
  * It attaches the place "producer0".  Writing a number to
  * debug.bpfrs_producer.send makes that many packets, in the writer's thread,
- * at debug.bpfrs_producer.rate a second (0: as fast as they go); those that
- * somebody could have seen are counted in debug.bpfrs_producer.sent.
+ * at debug.bpfrs_producer.rate a second (0: as fast as they go);
+ * debug.bpfrs_producer.sent counts them.
  */
 #include <sys/param.h>
 #include <sys/systm.h>
@@ -77,7 +77,7 @@ producer_send(SYSCTL_HANDLER_ARGS)
 	u_int count = arg2, done;
 	sbintime_t begin;
 	uint64_t due;
-	int error;
+	int error, slept;
 
 	error = sysctl_handle_int(oidp, &count, 0, req);
 	if (error != 0 || req->newptr == NULL)
@@ -90,9 +90,9 @@ producer_send(SYSCTL_HANDLER_ARGS)
 			    1000000;
 			if (done < due)
 				break;
-			error = pause_sig("bpfrsp", 1);
-			if (error != 0 && error != EWOULDBLOCK)
-				return (error);
+			slept = pause_sig("bpfrsp", 1);
+			if (slept != 0 && slept != EWOULDBLOCK)
+				return (slept);
 		}
 		sx_xlock(&producer_lock);
 		if (producer_if != NULL)

@@ -227,7 +227,8 @@ fn run(command: &Command) -> Result<ExitCode> {
 }
 
 fn shell(guest: &Guest, hardware: &Hardware, bare: bool) -> Result<ExitCode> {
-    let modules: &[Module] = if bare { &[] } else { &[Module::Bpfrs, Module::Legacy] };
+    let modules: &[Module] =
+        if bare { &[] } else { &[Module::Bpfrs, Module::Producer, Module::Legacy] };
     let payload = payload::make(guest, modules)?;
     let folder = payload::run_folder(&format!("shell-{}", guest.name))?;
     println!("Our files: mount -t ufs -o ro /dev/vtbd1 /mnt. QEMU ends by Ctrl-A X.");

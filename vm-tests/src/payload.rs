@@ -37,6 +37,8 @@ pub(crate) fn run_folder(name: &str) -> Result<PathBuf> {
 pub(crate) enum Module {
     /// The driver.
     Bpfrs,
+    /// A source of packets, for the driver.
+    Producer,
     /// The positive control.
     Legacy,
 }
@@ -45,6 +47,7 @@ impl Module {
     fn target(self) -> &'static str {
         match self {
             Self::Bpfrs => "kmod",
+            Self::Producer => "producer",
             Self::Legacy => "legacy",
         }
     }
@@ -53,6 +56,7 @@ impl Module {
     fn files(self) -> &'static [&'static str] {
         match self {
             Self::Bpfrs => &["bpfrs_tap.ko", "bpfrs.ko"],
+            Self::Producer => &["producer.ko"],
             Self::Legacy => &["legacy.ko"],
         }
     }

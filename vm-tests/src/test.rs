@@ -20,7 +20,7 @@ pub(crate) fn run(
     let mut tap = Tap::default();
     for guest in guests {
         let bar = crate::progress(format!("{}: building", guest.name));
-        let payload = payload::make(guest, &[Module::Bpfrs])?;
+        let payload = payload::make(guest, &[Module::Bpfrs, Module::Producer])?;
         bar.finish_and_clear();
         let boot = Boot { series: "test", guest, hardware, payload: &payload };
         let mut groups = vec![];
@@ -68,6 +68,23 @@ pub(crate) fn run(
                     300 + loads,
                 )],
             });
+            for (name, must_fail, spoil) in
+                [("producer", false, ""), ("producer-control", true, " --spoil filter")]
+            {
+                groups.push(Group {
+                    name: name.into(),
+                    setup: vec![Module::Bpfrs.load(), Module::Producer.load()],
+                    guarded: true,
+                    must_fail,
+                    commands: vec![(
+                        format!(
+                            "/mnt/bpfrs-guest producer --module /mnt/bpfrs.ko \
+                             --producer /mnt/producer.ko{spoil}"
+                        ),
+                        300,
+                    )],
+                });
+            }
         } else {
             groups.push(Group {
                 name: "bpfrs".into(),

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// Options that take no value.
 const FLAGS: [&str; 2] = ["--stock", "--list"];
 /// Options that do.
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 17] = [
     "--device",
     "--prefix",
     "--type",
@@ -19,6 +19,7 @@ const OPTIONS: [&str; 16] = [
     "--tcpdump",
     "--ping",
     "--module",
+    "--producer",
     "--chroot",
     "--count",
     "--frames",

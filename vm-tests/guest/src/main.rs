@@ -12,6 +12,7 @@ mod driver;
 mod ifnet;
 mod loopback;
 mod net;
+mod producer;
 mod race;
 mod report;
 mod sys;
@@ -31,6 +32,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
   tcpdump       the real one captures what is sent           --chroot DIR --device PATTERN --count N
+  producer      packets of a module, counted exactly         --module PATH --producer PATH --device PATTERN --spoil filter
   net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
   net-reload    traffic while the module is loaded again     --device PATTERN --stock --module PATH --count N --spoil down
@@ -57,6 +59,7 @@ fn run(arguments: &[&'static str]) -> i32 {
         "test" => tests::run(&arguments),
         "tcpdump" => tcpdump::run(&arguments),
         "unload" => unload::run(&arguments),
+        "producer" => producer::run(&arguments),
         "net-parity" => net::parity(&arguments),
         "net-life" => net::life(&arguments),
         "net-reload" => net::reload(&arguments),

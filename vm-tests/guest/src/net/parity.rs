@@ -143,8 +143,13 @@ impl Ear {
         Ok(Self { name, bpf, ours: vec![], others: vec![] })
     }
 
-    /// Reads what there is.
-    fn listen(&mut self, buffer: &mut [u8], number_of: impl Fn(&[u8]) -> Option<u32>) -> Verdict {
+    /// Reads what there is; what others sent only from `since` on.
+    fn listen(
+        &mut self,
+        buffer: &mut [u8],
+        since: Duration,
+        number_of: impl Fn(&[u8]) -> Option<u32>,
+    ) -> Verdict {
         let room = self.bpf.buffer_length()? as usize;
         loop {
             let length = match self.bpf.fd.read(buffer.get_mut(..room).unwrap_or_default()) {
@@ -153,10 +158,13 @@ impl Ear {
                 Err(errno) => return Err(errno).at(&format!("{}: read", self.name)),
             };
             for record in records(buffer.get(..length).unwrap_or_default())? {
+                let [seconds, micros] = record.stamp.map(Duration::from_secs);
+                let time = seconds + micros / 1_000_000;
                 let frame = frame(record, &number_of);
                 match frame.number {
                     Some(_) => self.ours.push(frame),
-                    None => self.others.push(frame),
+                    None if time >= since => self.others.push(frame),
+                    None => {}
                 }
             }
         }
@@ -169,6 +177,8 @@ struct Comparison<'a> {
     direction: Direction,
     /// Stock and the subject in this direction, then both in the other one.
     ears: [Ear; 4],
+    /// When all of them heard, time of day.
+    since: Duration,
     buffer: Vec<u8>,
 }
 
@@ -192,11 +202,10 @@ impl<'a> Comparison<'a> {
         let ears = [stock(direction)?, tried(direction)?, stock(other)?, tried(other)?];
         let mut largest = 0;
         for ear in &ears {
-            // What came while the others were still being set up.
-            ear.bpf.flush()?;
             largest = largest.max(ear.bpf.buffer_length()?);
         }
-        Ok(Self { wire, direction, ears, buffer: vec![0; largest as usize] })
+        let since = sys::wall_clock();
+        Ok(Self { wire, direction, ears, since, buffer: vec![0; largest as usize] })
     }
 
     fn run(&mut self, frames: u32, row: &mut Parity) -> Verdict {
@@ -228,9 +237,9 @@ impl<'a> Comparison<'a> {
     }
 
     fn listen(&mut self) -> Verdict {
-        let Self { wire, ears, buffer, .. } = self;
+        let Self { wire, ears, since, buffer, .. } = self;
         for ear in ears {
-            ear.listen(buffer, |data| wire.number_of(data))?;
+            ear.listen(buffer, *since, |data| wire.number_of(data))?;
         }
         Ok(())
     }
