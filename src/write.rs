@@ -28,12 +28,12 @@ impl BpfD {
     /// write(2).
     ///
     /// # Errors
-    /// As stock: ENXIO without an interface; ENETDOWN; EOPNOTSUPP for a
-    /// producer's; EIO for a packet that
+    /// As stock: ENXIO without an interface; ENETDOWN; EIO for a packet that
     /// is of no known kind or longer than an mbuf; EMSGSIZE without a whole
     /// link header or beyond the MTU; EFAULT; EPERM by the write filter; what
-    /// the interface says. ENXIO also when the open ended, or lost its
-    /// interface, while the packet was copied: nothing is sent then.
+    /// the interface says. Besides, EOPNOTSUPP for a producer's place, and
+    /// ENXIO when the open ended, or lost its interface, while the packet was
+    /// copied: nothing is sent then.
     pub(crate) fn write(&self, uio: &mut Uio<'_, Write>) -> Result<()> {
         self.counters.written.fetch_add(1, Ordering::Relaxed);
         let sent = self.write_packet(uio);
