@@ -13,9 +13,16 @@ for name in bpfrs_tap bpfrs; do
 	[ -f "$outdir/$name.ko" ] || die "there is no $outdir/$name.ko: make kmod"
 done
 cd "$root"
+# The headers that the modules were built with.
+if [ -n "${SYSDIR:-}" ]; then
+	set -- --include "$SYSDIR"
+else
+	fetch_headers
+	set -- --include "$include/$cpu-freebsd-none" --include "$include/generic-freebsd"
+fi
 check() { cargo run --quiet --package bpfrs-check-ko -- "$@"; }
 good=0
-check --symbols sys/tap/symbols --exports sys/tap/exports "$outdir/bpfrs_tap.ko" || good=1
-check --symbols sys/symbols --exports sys/exports --provided sys/tap/exports \
+check "$@" --symbols sys/tap/symbols --exports sys/tap/exports "$outdir/bpfrs_tap.ko" || good=1
+check "$@" --symbols sys/symbols --exports sys/exports --provided sys/tap/exports \
     "$outdir/bpfrs.ko" || good=1
 exit $good

@@ -8,8 +8,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// Names, and whether each is needed by every build.
-pub(crate) type List = BTreeMap<String, Need>;
+/// Names, and what is said of each.
+pub(crate) type List = BTreeMap<String, Entry>;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    /// Whether every build needs it.
+    pub(crate) need: Need,
+    /// The kernel's header that declares it; empty in a list of exports.
+    pub(crate) header: String,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Need {
@@ -30,8 +38,8 @@ impl Lists {
     pub(crate) fn read(symbols: &Path, exports: &Path, provided: Option<&Path>) -> Result<Self> {
         let mut lists = Self {
             symbols: BTreeMap::new(),
-            exports: parse(exports, Reason::None)?,
-            provided: provided.map_or(Ok(List::new()), |list| parse(list, Reason::None))?,
+            exports: parse(exports, Kind::Exports)?,
+            provided: provided.map_or(Ok(List::new()), |list| parse(list, Kind::Exports))?,
         };
         let directory = symbols.display();
         for entry in fs::read_dir(symbols).with_context(|| directory.to_string())? {
@@ -43,39 +51,52 @@ impl Lists {
             let Some(release) = release else {
                 bail!("{}: not a list freebsdN.txt", path.display());
             };
-            lists.symbols.insert(release, parse(&path, Reason::Required)?);
+            lists.symbols.insert(release, parse(&path, Kind::Symbols)?);
         }
         Ok(lists)
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Reason {
-    Required,
-    None,
+enum Kind {
+    /// Name, header, reason.
+    Symbols,
+    /// Names.
+    Exports,
 }
 
-/// One name a line, a reason after it where one is required; `#` comments.
-fn parse(path: &Path, reason: Reason) -> Result<List> {
+/// One name a line, and what else its kind of list has; `#` comments.
+fn parse(path: &Path, kind: Kind) -> Result<List> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    lines(&text, reason).with_context(|| path.display().to_string())
+    lines(&text, kind).with_context(|| path.display().to_string())
 }
 
-fn lines(text: &str, reason: Reason) -> Result<List> {
+fn lines(text: &str, kind: Kind) -> Result<List> {
     let mut names = List::new();
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (name, why) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        if reason == Reason::Required && why.is_empty() {
-            bail!("{name} is without a reason");
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let header = match kind {
+            Kind::Exports => "",
+            Kind::Symbols => words.next().unwrap_or_default(),
+        };
+        if kind == Kind::Symbols {
+            if !header.ends_with(".h") {
+                bail!("{name} is without a header");
+            }
+            if words.next().is_none() {
+                bail!("{name} is without a reason");
+            }
         }
         let (name, need) = match name.strip_suffix('?') {
             Some(name) => (name, Need::Sometimes),
             None => (name, Need::Always),
         };
-        if names.insert(name.to_owned(), need).is_some() {
+        let entry = Entry { need, header: header.to_owned() };
+        if names.insert(name.to_owned(), entry).is_some() {
             bail!("{name} stands there twice");
         }
     }
@@ -87,25 +108,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_names_with_reasons() {
-        let text = "# head\n\nprintf  messages\npanic?\twhy\n";
-        let expected = [("panic", Need::Sometimes), ("printf", Need::Always)];
+    fn a_list_is_names_with_headers_and_reasons() {
+        let text = "# head\n\nprintf sys/systm.h  messages\npanic?\tsys/kassert.h\twhy not\n";
+        let expected =
+            [("panic", Need::Sometimes, "sys/kassert.h"), ("printf", Need::Always, "sys/systm.h")];
         assert_eq!(
-            lines(text, Reason::Required).unwrap(),
-            expected.map(|(name, need)| (name.to_owned(), need)).into()
+            lines(text, Kind::Symbols).unwrap(),
+            expected
+                .map(|(name, need, header)| (
+                    name.to_owned(),
+                    Entry { need, header: header.to_owned() }
+                ))
+                .into()
         );
     }
 
     #[test]
-    fn a_name_without_a_reason_is_refused() {
-        let error = lines("printf \n", Reason::Required).unwrap_err();
+    fn a_name_without_a_header_or_a_reason_is_refused() {
+        let error = lines("printf messages\n", Kind::Symbols).unwrap_err();
+        assert_eq!(error.to_string(), "printf is without a header");
+        let error = lines("printf sys/systm.h \n", Kind::Symbols).unwrap_err();
         assert_eq!(error.to_string(), "printf is without a reason");
-        lines("printf\n", Reason::None).unwrap();
+        lines("printf\n", Kind::Exports).unwrap();
     }
 
     #[test]
     fn a_name_must_stand_there_once() {
-        let error = lines("panic a\npanic b\n", Reason::Required).unwrap_err();
+        let error = lines("panic a.h a\npanic b.h b\n", Kind::Symbols).unwrap_err();
         assert_eq!(error.to_string(), "panic stands there twice");
     }
 }

@@ -36,6 +36,9 @@ struct Options {
     /// List of the symbols that a module it depends on exports
     #[arg(long)]
     provided: Option<PathBuf>,
+    /// Folder of the kernel headers that the module was built with (may be given more than once)
+    #[arg(long)]
+    include: Vec<PathBuf>,
     /// The stripped module; beside it must stand the same with .full appended,
     /// which has the stack sizes
     ko: PathBuf,
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<Report> {
     let full = PathBuf::from(format!("{}.full", options.ko.display()));
     let lists = Lists::read(&options.symbols, &options.exports, options.provided.as_deref())?;
-    check(&read(&options.ko)?, &read(&full)?, &lists)
+    check(&read(&options.ko)?, &read(&full)?, &lists, &options.include)
         .with_context(|| options.ko.display().to_string())
 }
 
@@ -66,7 +69,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Applies every rule to the stripped module and to the full one.
-fn check(ko: &[u8], full: &[u8], lists: &Lists) -> Result<Report> {
+fn check(ko: &[u8], full: &[u8], lists: &Lists, include: &[PathBuf]) -> Result<Report> {
     let module = Module::parse(ko)?;
     let full = Module::parse(full).context("the .full file")?;
     let metadata = metadata::read(&module);
@@ -79,6 +82,7 @@ fn check(ko: &[u8], full: &[u8], lists: &Lists) -> Result<Report> {
     report.rule("instructions", code::check(&module));
     report.rule("unwinder", rules::unwinder(&module));
     report.rule("undefined", rules::undefined(&module, osversion, lists));
+    report.rule("headers", rules::headers(&module, osversion, lists, include));
     report.rule("globals", rules::globals(&module, lists));
     report.rule("stack", stack::check(&full));
     Ok(report)

@@ -2,11 +2,13 @@
 //! The rules about the file, its relocations and its symbols.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use object::elf;
 
-use crate::lists::{List, Lists, Need};
+use crate::lists::{Entry, List, Lists, Need};
 use crate::metadata::Metadata;
 use crate::module::{Arch, Module, Symbol};
 use crate::report::Finding;
@@ -162,13 +164,71 @@ pub(crate) fn undefined(module: &Module<'_>, osversion: Option<u32>, lists: &Lis
                 .push(format!("{} is not on the list freebsd{release}.txt", symbol.name));
         }
     }
-    for (name, &need) in list {
-        if need == Need::Always && !wanted.iter().any(|symbol| symbol.name == *name) {
+    for (name, entry) in list {
+        if entry.need == Need::Always && !wanted.iter().any(|symbol| symbol.name == *name) {
             finding.warnings.push(format!("{name} is on the list, but not needed"));
         }
     }
     finding.summary = format!("{} kernel symbols, of {} listed", wanted.len(), list.len());
     finding
+}
+
+/// Every symbol that is needed is where the list says, in the headers that the
+/// module was built with: its name and its place are facts of that release.
+pub(crate) fn headers(
+    module: &Module<'_>,
+    osversion: Option<u32>,
+    lists: &Lists,
+    include: &[PathBuf],
+) -> Finding {
+    let mut finding = Finding::default();
+    let list = osversion.and_then(|version| lists.symbols.get(&(version / 100_000)));
+    let (Some(list), false) = (list, include.is_empty()) else {
+        finding.summary = "not compared: no headers, or no list for that release".to_owned();
+        return finding;
+    };
+    let mut texts = BTreeMap::new();
+    let mut found = 0;
+    for symbol in module.symbols.iter().filter(|symbol| symbol.address.is_none()) {
+        let Some(Entry { header, .. }) = list.get(&symbol.name) else { continue };
+        let text = texts.entry(header).or_insert_with(|| read_header(module.arch, include, header));
+        match text {
+            None => finding.violations.push(format!("{}: there is no {header}", symbol.name)),
+            Some(text) if declares(text, &symbol.name) => found += 1,
+            Some(_) => {
+                finding.violations.push(format!("{} is not declared in {header}", symbol.name));
+            }
+        }
+    }
+    finding.summary = format!("{found} kernel symbols declared in {} headers", texts.len());
+    finding
+}
+
+/// The first of that name; `machine` is a folder of the architecture's own in a source tree.
+fn read_header(arch: Arch, include: &[PathBuf], header: &str) -> Option<String> {
+    let machine = match arch {
+        Arch::Amd64 => "amd64/include",
+        Arch::Aarch64 => "arm64/include",
+    };
+    include.iter().find_map(|folder| {
+        let own = header.strip_prefix("machine/").map(|rest| folder.join(machine).join(rest));
+        [Some(folder.join(header)), own]
+            .into_iter()
+            .flatten()
+            .find_map(|path| fs::read(path).ok())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+/// Whether the name is a word of the text. Macros make some names longer.
+fn declares(text: &str, name: &str) -> bool {
+    // VNET_DECLARE(type, NAME), SYSCTL_DECL(NAME).
+    let word =
+        ["vnet_entry_", "sysctl__"].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+    })
 }
 
 pub(crate) fn globals(module: &Module<'_>, lists: &Lists) -> Finding {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use object::elf::*;
 
-use crate::lists::{List, Lists, Need};
+use crate::lists::{Entry, List, Lists, Need};
 use crate::module::Arch::{self, Aarch64, Amd64};
 use crate::report::Report;
 use crate::{check, rules};
@@ -182,7 +182,7 @@ impl Spec {
 
     fn report(&self) -> Report {
         let bytes = self.build();
-        check(&bytes, &bytes, &lists()).unwrap()
+        check(&bytes, &bytes, &lists(), &[]).unwrap()
     }
 
     /// Asserts that this rule fails, and only this one, and what it says.
@@ -195,10 +195,14 @@ impl Spec {
     }
 }
 
+fn entry(need: Need) -> Entry {
+    Entry { need, header: "sys/systm.h".to_owned() }
+}
+
 fn lists() -> Lists {
     Lists {
         provided: List::new(),
-        symbols: BTreeMap::from([(15, List::from([("printf".to_owned(), Need::Always)]))]),
+        symbols: BTreeMap::from([(15, List::from([("printf".to_owned(), entry(Need::Always))]))]),
         exports: List::new(),
     }
 }
@@ -333,13 +337,35 @@ fn a_release_without_a_list_breaks_undefined() {
 fn a_listed_symbol_that_is_not_needed_is_a_warning() {
     let mut lists = lists();
     for list in lists.symbols.values_mut() {
-        list.insert("uprintf".to_owned(), Need::Always);
-        list.insert("__mtx_assert".to_owned(), Need::Sometimes);
+        list.insert("uprintf".to_owned(), entry(Need::Always));
+        list.insert("__mtx_assert".to_owned(), entry(Need::Sometimes));
     }
     let bytes = Spec::new(Amd64).build();
-    let report = check(&bytes, &bytes, &lists).unwrap();
+    let report = check(&bytes, &bytes, &lists, &[]).unwrap();
     assert!(report.passed());
     assert_eq!(report.finding("undefined").warnings, ["uprintf is on the list, but not needed"]);
+}
+
+#[test]
+fn a_symbol_must_be_declared_where_the_list_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = Spec::new(Amd64).build();
+    let report = |text: Option<&str>| {
+        if let Some(text) = text {
+            std::fs::create_dir_all(folder.path().join("sys")).unwrap();
+            std::fs::write(folder.path().join("sys/systm.h"), text).unwrap();
+        }
+        check(&bytes, &bytes, &lists(), &[folder.path().to_owned()]).unwrap()
+    };
+    for (text, violation) in [
+        (None, "printf: there is no sys/systm.h"),
+        (Some("int vprintf(const char *); int printf_(int);"), "printf is not declared in sys/"),
+    ] {
+        let report = report(text);
+        assert_eq!(report.failed().collect::<Vec<_>>(), ["headers"]);
+        assert!(report.finding("headers").violations[0].starts_with(violation), "{report}");
+    }
+    assert!(report(Some("int\tprintf(const char *, ...);")).passed());
 }
 
 #[test]
@@ -359,13 +385,13 @@ fn exported_symbols_break_globals() {
 #[test]
 fn a_listed_export_must_be_there() {
     let mut lists = lists();
-    lists.exports.insert("bpfrs_tap".to_owned(), Need::Always);
+    lists.exports.insert("bpfrs_tap".to_owned(), entry(Need::Always));
     let bytes = Spec::new(Amd64).build();
-    let report = check(&bytes, &bytes, &lists).unwrap();
+    let report = check(&bytes, &bytes, &lists, &[]).unwrap();
     assert_eq!(report.failed().collect::<Vec<_>>(), ["globals"]);
 
     let bytes = Spec::new(Amd64).symbol("bpfrs_tap", STB_GLOBAL, true).build();
-    assert!(check(&bytes, &bytes, &lists).unwrap().passed());
+    assert!(check(&bytes, &bytes, &lists, &[]).unwrap().passed());
 }
 
 #[test]
@@ -427,7 +453,7 @@ fn a_function_without_a_size_breaks_stack() {
 fn files_of_the_wrong_kind_are_refused() {
     let error = |bytes: &[u8]| {
         let good = Spec::new(Amd64).build();
-        check(bytes, &good, &lists()).err().unwrap().to_string()
+        check(bytes, &good, &lists(), &[]).err().unwrap().to_string()
     };
     let e_type = 16;
     let e_machine = 18;
