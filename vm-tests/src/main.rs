@@ -156,7 +156,7 @@ struct NetOptions {
     /// How often the module is unloaded and loaded under traffic
     #[arg(long, default_value_t = 200)]
     reloads: u64,
-    /// Only these kinds of interfaces (`bpfrs-guest net-parity` names them), and "exceptions"
+    /// Only these kinds of interfaces (`bpfrs-guest net-parity` names them), "writes" and "exceptions"
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     kinds: Vec<String>,
     /// Only these parts

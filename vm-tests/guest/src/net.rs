@@ -9,6 +9,7 @@ mod life;
 mod parity;
 mod reload;
 mod wires;
+mod writes;
 
 use core::time::Duration;
 

@@ -13,7 +13,7 @@ use bpfrs_vm_protocol::net::Parity;
 use bpfrs_vm_protocol::parity::{Frame, compare, compare_by_place};
 
 use super::wires::{Direction, KINDS, Wire};
-use super::{ARRIVAL, STOCK, Subject, counted, exceptions, frame};
+use super::{ARRIVAL, STOCK, Subject, counted, exceptions, frame, writes};
 use crate::arguments::Arguments;
 use crate::bpf::{self, ACCEPT, Bpf, Instruction, jump, records, statement};
 use crate::report::{self, Reporter};
@@ -47,6 +47,9 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
             good &= one_kind(reporter, kind, subject, frames, spoil);
         }
         // What differs on purpose would only hide behind a spoiled subject.
+        if spoil.is_empty() && is_asked("writes") {
+            good &= writes::run(reporter, subject);
+        }
         if spoil.is_empty() && is_asked("exceptions") {
             good &= exceptions::run(reporter, subject);
         }
@@ -56,9 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
 
 /// Frames, and the filter that spoils the subject's capture.
 fn options(arguments: &Arguments) -> Result<(u32, &'static [Instruction]), String> {
-    let known = |kind: &&str| KINDS.contains(kind) || *kind == "exceptions";
+    let known = |kind: &&str| KINDS.contains(kind) || ["writes", "exceptions"].contains(kind);
     if let Some(unknown) = arguments.rest.iter().find(|kind| !known(kind)) {
-        return Err(format!("no kind {unknown}; there are {KINDS:?} and \"exceptions\""));
+        return Err(format!("no kind {unknown}; there are {KINDS:?}, writes and exceptions"));
     }
     let spoil: &[Instruction] = match arguments.or("--spoil", "") {
         "" => &[],
