@@ -277,5 +277,9 @@ fn em() -> Result<Wire, Trouble> {
 fn vlan_on_em(interface: &str, wrapped: bool) -> Result<Wire, Trouble> {
     drop(em()?);
     let wire = vlan_between("em0", "vtnet0", interface, wrapped)?;
+    // Whether to take tags out the driver asks itself when the card starts.
+    for state in ["down", "up"] {
+        ifnet::run(&format!("ifconfig em0 {state}"))?;
+    }
     Ok(Wire { smallest: PADDED, ..wire })
 }
