@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bpf::name_of;
+use crate::driver::eventually;
 use crate::sys::{self, Errno, Fd, Result};
 use crate::tests::{Child, Trouble, Verdict, While, ensure};
 
@@ -16,9 +17,13 @@ const SIOCSIFVNET: u64 = 0xc020_695a;
 const SIOCSIFRVNET: u64 = 0xc020_695b;
 const SIOCIFDESTROY: u64 = 0x8020_6979;
 const SIOCIFCREATE: u64 = 0xc020_697a;
+const SIOCGIFMEDIA: u64 = 0xc030_6938;
 
 const IFF_UP: u16 = 0x1;
 const IFF_PROMISC: u16 = 0x100;
+
+/// IFM_AVALID and IFM_ACTIVE (net/if_media.h).
+const LINK: [u8; 4] = 3_i32.to_ne_bytes();
 
 /// ifr_name, then a union.
 const NAME: usize = 16;
@@ -61,6 +66,20 @@ pub(crate) fn up(interface: &str) -> Result<()> {
     let mut request = request(interface);
     request[NAME..NAME + 2].copy_from_slice(&flags.to_ne_bytes());
     control(SIOCSIFFLAGS, &mut request)
+}
+
+/// Waits until a card says that its cable is in: before that its driver drops what it is to send.
+pub(crate) fn wait_for_link(interface: &str) -> Verdict {
+    // struct ifmediareq: the name, then current, mask and status, 32 bits each; a list.
+    const STATUS: usize = NAME + 8;
+    let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0).at("socket")?;
+    let active = eventually(PATIENCE, || {
+        let mut media = [0; 48];
+        media[..NAME].copy_from_slice(&request(interface)[..NAME]);
+        socket.ioctl(SIOCGIFMEDIA, &mut media).is_ok() && media[STATUS..STATUS + 4] == LINK
+    });
+    ensure!(active, "{interface} has no link");
+    Ok(())
 }
 
 /// Gives an interface to a jail's vnet.

@@ -263,6 +263,9 @@ fn cards(near: &str, far: &str) -> Result<Wire, Trouble> {
         }
         ifnet::up(name).at(name)?;
     }
+    for name in [near, far] {
+        ifnet::wait_for_link(name)?;
+    }
     // A card is promiscuous before it receives what is not for it.
     Ok(Wire::new(near, Some(Port::Bpf(writer(far)?)), Some(Port::Bpf(writer(near)?))))
 }
@@ -281,5 +284,6 @@ fn vlan_on_em(interface: &str, wrapped: bool) -> Result<Wire, Trouble> {
     for state in ["down", "up"] {
         ifnet::run(&format!("ifconfig em0 {state}"))?;
     }
+    ifnet::wait_for_link("em0")?;
     Ok(Wire { smallest: PADDED, ..wire })
 }
