@@ -283,8 +283,9 @@ bpfrs_take(volatile uintptr_t *place, struct spot *spot, uintptr_t ours,
 				spot->sp_saved = fallback;
 			break;
 		}
-		if (spot->sp_stranded && there != spot->sp_saved)
-			return;		/* It calls ours already. */
+		if (spot->sp_stranded && there != spot->sp_saved &&
+		    there != fallback)
+			return;		/* It may call ours already. */
 		/* Nobody has a lock: saved first, then published. */
 		spot->sp_saved = there;
 	} while (atomic_cmpset_rel_ptr(place, there, ours) == 0);

@@ -18,6 +18,7 @@ const SIOCSIFRVNET: u64 = 0xc020_695b;
 const SIOCIFDESTROY: u64 = 0x8020_6979;
 const SIOCIFCREATE: u64 = 0xc020_697a;
 const SIOCGIFMEDIA: u64 = 0xc030_6938;
+const NIOCREGIF: u64 = 0xc03c_6992;
 
 const IFF_UP: u16 = 0x1;
 const IFF_PROMISC: u16 = 0x100;
@@ -80,6 +81,25 @@ pub(crate) fn wait_for_link(interface: &str) -> Verdict {
     });
     ensure!(active, "{interface} has no link");
     Ok(())
+}
+
+/// Takes an interface over by netmap(4), until the file is closed.
+pub(crate) fn netmap(interface: &str) -> core::result::Result<Fd, Trouble> {
+    // struct nmreq (net/netmap_legacy.h): the name, the version of the interface, 36 bytes that may
+    // be 0, flags (NR_REG_ALL_NIC), a spare word.
+    const VERSION: usize = NAME;
+    const FLAGS: usize = 52;
+    let netmap = Fd::open("/dev/netmap", libc::O_RDWR | libc::O_CLOEXEC);
+    if let Err(Errno(libc::ENOENT)) = netmap {
+        return Err(Trouble::NotHere("no netmap(4) here".into()));
+    }
+    let netmap = netmap.at("/dev/netmap")?;
+    let mut request = [0; 60];
+    request[..NAME].copy_from_slice(&self::request(interface)[..NAME]);
+    request[VERSION..VERSION + 4].copy_from_slice(&14_u32.to_ne_bytes());
+    request[FLAGS..FLAGS + 4].copy_from_slice(&1_u32.to_ne_bytes());
+    netmap.ioctl(NIOCREGIF, &mut request).at(&format!("NIOCREGIF {interface}"))?;
+    Ok(netmap)
 }
 
 /// Gives an interface to a jail's vnet.

@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bpfrs_vm_protocol::Message;
+use bpfrs_vm_protocol::frame::{BROADCASTS, ethernet, number_of};
 use bpfrs_vm_protocol::net::Reload;
 
 use super::echo::Echo;
-use super::{Subject, counted};
+use super::{STOCK, Subject, counted, writer};
 use crate::arguments::Arguments;
-use crate::bpf::{Bpf, records};
-use crate::driver;
+use crate::bpf::{self, Bpf, records};
+use crate::driver::{self, eventually};
 use crate::ifnet::{self, Cloned, Epair, Jail};
 use crate::report;
 use crate::sys;
@@ -46,8 +47,13 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     let spoil = arguments.get("--spoil") == Some("down");
     let module = arguments.get("--module").map(|path| Module { path, device: subject.device });
     super::command("net-reload", |reporter| {
+        let mut good = true;
+        if !spoil {
+            good &= reporter.case("netmap-on-top", || netmap(subject, module.as_ref(), true));
+            good &= reporter.case("netmap-beneath", || netmap(subject, module.as_ref(), false));
+        }
         let mut reload = Reload::default();
-        counted(reporter, "reload-under-traffic", &mut reload, Message::Reload, |reload| {
+        good & counted(reporter, "reload-under-traffic", &mut reload, Message::Reload, |reload| {
             under_traffic(subject, module.as_ref(), count, spoil, reload)
         })
     })
@@ -174,4 +180,66 @@ fn first_packets(bpf: &Bpf) -> sys::Result<u64> {
     }
     let bytes = bpf.read()?;
     records(&bytes).map(|list| list.len() as u64).map_err(|_| sys::Errno(libc::EINVAL))
+}
+
+/// netmap(4) takes an interface over, without its driver's help, and gives it back: first while a
+/// capture is there, or before it. Module and capture go meanwhile; the interface works, and a later
+/// capture has its packets.
+fn netmap(subject: Subject, module: Option<&Module>, on_top: bool) -> Verdict {
+    let pair = Epair::new(45)?;
+    let far = writer(&pair.b)?;
+    let stock = listener(Bpf::open(STOCK).at(STOCK)?, &pair.a)?;
+    let mut id = module.map(Module::load).transpose()?;
+    // Its functions are called from now on, whoever is in front of them.
+    let before = if on_top { Some(listener(subject.open()?, &pair.a)?) } else { None };
+    let taken = ifnet::netmap(&pair.a)?;
+    let capture = match before {
+        Some(capture) => capture,
+        None => listener(subject.open()?, &pair.a)?,
+    };
+    far.fd.write(&ethernet(BROADCASTS, 100)).at("write")?;
+    if on_top {
+        drop(capture);
+        id = again(module, id)?;
+        taken.close().at("leaving netmap")?;
+    } else {
+        taken.close().at("leaving netmap")?;
+        drop(capture);
+        id = again(module, id)?;
+    }
+    let capture = listener(subject.open()?, &pair.a)?;
+    stock.flush()?;
+    for number in BROADCASTS..BROADCASTS + 8 {
+        far.fd.write(&ethernet(number, 100)).at("write")?;
+    }
+    for (name, bpf) in [("stock", &stock), ("the subject", &capture)] {
+        let mut frames = 0;
+        eventually(TRAFFIC, || {
+            let bytes = bpf.read().unwrap_or_default();
+            let records = records(&bytes).unwrap_or_default();
+            frames += records.iter().filter(|r| number_of(&r.data).is_some()).count();
+            frames >= 8
+        });
+        equal!(format!("frames that {name} captures afterwards"), frames, 8);
+    }
+    drop(capture);
+    if let Some(id) = id {
+        Module::unload_unused(id).at("kldunload")?;
+    }
+    Ok(())
+}
+
+/// Unloads the module, and loads it.
+fn again(module: Option<&Module>, id: Option<i32>) -> Result<Option<i32>, Trouble> {
+    if let Some(id) = id {
+        Module::unload_unused(id).at("kldunload")?;
+    }
+    module.map(Module::load).transpose()
+}
+
+fn listener(bpf: Bpf, interface: &str) -> Result<Bpf, Trouble> {
+    bpf.attach(interface).at(interface)?;
+    bpf.set_direction(bpf::D_IN)?;
+    bpf.fd.set_nonblocking(true)?;
+    Ok(bpf)
 }
