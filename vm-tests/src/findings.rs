@@ -62,6 +62,16 @@ const KNOWN: &[Known] = &[
         second: "devfs",
         why: "poll(2) of a revoked descriptor asks the dead vnode, with the table of descriptors locked",
     },
+    Known {
+        first: "bpf global lock",
+        second: "iflib ctx lock",
+        why: "stock bpf(4) ends promiscuous mode of a card that attached itself to bpf with its lock held",
+    },
+    Known {
+        first: "vlan_sx",
+        second: "iflib ctx lock",
+        why: "the same with vlan(4), and its way back",
+    },
 ];
 
 /// A part of every command that the runner types.

@@ -80,9 +80,13 @@ pub(crate) fn malloc_types() -> Result<BTreeMap<String, (u64, u64)>> {
     Ok(types)
 }
 
+/// Kept with threads that may be used again: there are as many as once ran at a time.
+const OF_THREADS: &str = "umtx";
+
 /// malloc(9) types of which more than `limit` allocations were added since `before`, as text.
 pub(crate) fn grown(before: &BTreeMap<String, (u64, u64)>, limit: u64) -> Result<String> {
-    let after = malloc_types()?;
+    let mut after = malloc_types()?;
+    after.remove(OF_THREADS);
     let more = |(name, (now, _)): (&String, &(u64, u64))| {
         let more = now.saturating_sub(before.get(name).map_or(0, |(then, _)| *then));
         (more > limit.max(10) && *now < u64::MAX / 2).then(|| format!(" {name} +{more}"))
