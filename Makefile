@@ -6,8 +6,8 @@
 
 .POSIX:
 .PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test \
-	loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net load unload \
-	install clean
+	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net \
+	load unload install clean
 
 help:
 	@echo "make demo            the revoke(2) race on this host: the 2008 pattern, then bpfrs"
@@ -24,6 +24,7 @@ help:
 	@echo "make tsan, asan      the driver on threads under a sanitizer, SECONDS=30 each test"
 	@echo "make fuzz            libFuzzer: TARGET=ops|filter|read SECONDS=60 or SECONDS=1000000x (runs)"
 	@echo "make soak            all of these, and more of the models: MINUTES=120 in all"
+	@echo "make bench           what filters and the append cost, against libpcap and others: LAYOUTS=5"
 	@echo "make lint            clippy, rustfmt, rustdoc, shellcheck"
 	@echo "make bindings        generate sys/src/bindings.rs again"
 	@echo "make check-bindings  fail if that would change it"
@@ -83,6 +84,9 @@ asan:
 
 fuzz:
 	@sys/build/fuzz.sh "$(TARGET)" $(SECONDS)
+
+bench:
+	@sys/build/bench.sh $(LAYOUTS)
 
 soak:
 	@sys/build/soak.sh $(MINUTES)

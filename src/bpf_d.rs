@@ -10,7 +10,6 @@ use bpfrs_sys::bpfrs_const::{
 };
 
 use crate::buffer::Buffers;
-use crate::filter::Program;
 use crate::gate;
 use crate::kpi::devfs::{Cdev, CdevRef, Vnode};
 use crate::kpi::epoch::{Guard, Ref, Slot};
@@ -20,6 +19,7 @@ use crate::kpi::lock::{Monitor, MonitorGuard, Timer, Wake};
 use crate::kpi::mbuf::Packet;
 use crate::kpi::stats;
 use crate::kpi::user::{Read, Uio};
+use crate::program::Program;
 use crate::record::{self, Clock, Tstamp};
 use crate::tap::{self, Attachment};
 
@@ -495,14 +495,11 @@ impl BpfD {
             return false;
         };
         let hdrlen = record::hdrlen(attachment.link_hdrlen());
-        let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
-        let Ok((record, rotated)) = buffers.reserve(wanted) else {
+        let Ok(rotated) = record::append(buffers, packet, snaplen, hdrlen, settings.tstamp, clock)
+        else {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         };
-        let caplen = record.len().saturating_sub(hdrlen);
-        record::write_header(record, settings.tstamp, clock, hdrlen, caplen, packet.len());
-        packet.copy(0, record.get_mut(hdrlen..).unwrap_or_default());
         rotated || at_once
     }
 }

@@ -9,10 +9,10 @@
 use crate::kpi::memory::Array;
 
 /// Records begin at multiples of this: `BPF_ALIGNMENT` on LP64.
-pub(crate) const ALIGNMENT: usize = 8;
+pub const ALIGNMENT: usize = 8;
 
 /// Rounds up to the next record boundary: `BPF_WORDALIGN`.
-pub(crate) const fn align(len: usize) -> usize {
+pub const fn align(len: usize) -> usize {
     len.saturating_add(ALIGNMENT.wrapping_sub(1)) & !ALIGNMENT.wrapping_sub(1)
 }
 
@@ -27,10 +27,10 @@ enum Other {
 
 /// No room, and no free buffer to rotate to: the packet is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub struct Full;
 
 /// Both buffers.
-pub(crate) struct Buffers {
+pub struct Buffers {
     store: Array<u8>,
     stored: usize,
     other: Other,
@@ -38,22 +38,22 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// Two empty buffers of `size` bytes. Sleeps.
-    pub(crate) fn new(size: usize) -> Self {
+    pub fn new(size: usize) -> Self {
         Buffers { store: Array::zeroed(size), stored: 0, other: Other::Free(Array::zeroed(size)) }
     }
 
     /// The size of each.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.store.len()
     }
 
     /// Bytes in the store buffer.
-    pub(crate) fn stored(&self) -> usize {
+    pub fn stored(&self) -> usize {
         self.stored
     }
 
     /// Bytes on hold.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         match self.other {
             Other::Hold(_, len) => len,
             Other::Free(_) | Other::WithReader => 0,
@@ -61,12 +61,12 @@ impl Buffers {
     }
 
     /// Whether there is a hold buffer for a reader.
-    pub(crate) fn has_hold(&self) -> bool {
+    pub fn has_hold(&self) -> bool {
         matches!(self.other, Other::Hold(..))
     }
 
     /// Whether a reader is copying out.
-    pub(crate) fn with_reader(&self) -> bool {
+    pub fn with_reader(&self) -> bool {
         matches!(self.other, Other::WithReader)
     }
 
@@ -75,7 +75,7 @@ impl Buffers {
     ///
     /// # Errors
     /// [`Full`] if there is no room and no free buffer.
-    pub(crate) fn reserve(&mut self, len: usize) -> Result<(&mut [u8], bool), Full> {
+    pub fn reserve(&mut self, len: usize) -> Result<(&mut [u8], bool), Full> {
         let len = len.min(self.size());
         let mut start = align(self.stored);
         let rotate = start.saturating_add(len) > self.size();
@@ -86,15 +86,20 @@ impl Buffers {
             start = 0;
         }
         let end = start.saturating_add(len);
-        if let Some(gap) = self.store.get_mut(self.stored..start) {
-            gap.fill(0);
+        // What the record leaves of its last word is zero, whoever comes next. At
+        // the end of the buffer nobody does.
+        if len > 0
+            && let Some(words) = self.store.get_mut(..align(end))
+            && let Some(last) = words.last_chunk_mut::<ALIGNMENT>()
+        {
+            *last = [0; ALIGNMENT];
         }
         self.stored = end;
         self.store.get_mut(start..end).map(|record| (record, rotate)).ok_or(Full)
     }
 
     /// Puts the store buffer on hold, if the other one is free.
-    pub(crate) fn rotate(&mut self) -> bool {
+    pub fn rotate(&mut self) -> bool {
         match core::mem::replace(&mut self.other, Other::WithReader) {
             Other::Free(free) => {
                 let full = core::mem::replace(&mut self.store, free);
@@ -111,7 +116,7 @@ impl Buffers {
 
     /// The hold buffer and how much of it is filled, for the reader, who
     /// brings it back with [`Buffers::give_back`].
-    pub(crate) fn take_hold(&mut self) -> Option<(Array<u8>, usize)> {
+    pub fn take_hold(&mut self) -> Option<(Array<u8>, usize)> {
         match core::mem::replace(&mut self.other, Other::WithReader) {
             Other::Hold(buffer, len) => Some((buffer, len)),
             other => {
@@ -123,7 +128,7 @@ impl Buffers {
 
     /// The reader is done. Returns a buffer that has no place here any more,
     /// because the size was changed meanwhile.
-    pub(crate) fn give_back(&mut self, buffer: Array<u8>) -> Option<Array<u8>> {
+    pub fn give_back(&mut self, buffer: Array<u8>) -> Option<Array<u8>> {
         if self.with_reader() && buffer.len() == self.size() {
             self.other = Other::Free(buffer);
             None
@@ -134,7 +139,7 @@ impl Buffers {
 
     /// Forgets what was captured. What a reader is copying out it keeps: that
     /// read(2) came before.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.stored = 0;
         if let Some((buffer, _)) = self.take_hold() {
             self.other = Other::Free(buffer);

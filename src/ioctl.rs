@@ -11,13 +11,13 @@ use bpfrs_sys::bpfrs_ioc::{self, *};
 
 use crate::bpf_d::BpfD;
 use crate::buffer::Buffers;
-use crate::filter::Program;
 use crate::kpi::abi::{bpf_dltlist, bpf_program, bpf_stat, bpf_version, ifreq, timeval};
 use crate::kpi::epoch::{Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::time::{ticks_to_timeval, timeval_to_ticks};
 use crate::kpi::tunable;
 use crate::kpi::user::{self, Argument};
+use crate::program::Program;
 use crate::record::Tstamp;
 use crate::tap;
 
@@ -252,7 +252,7 @@ impl BpfD {
             }
             let insns = user::copyin(program.bf_insns, program.bf_len as usize)
                 .map_err(|_| Errno::EINVAL)?;
-            Some(Ref::new(Program::new(insns).map_err(|_| Errno::EINVAL)?))
+            Some(Ref::new(Program::new(&insns).map_err(|_| Errno::EINVAL)?))
         };
         let mut state = self.monitor.lock();
         state.alive()?;

@@ -13,8 +13,8 @@
 //! | `gate` | opens that are alive, and the unload that waits for them |
 //! | `ioctl` | ioctl(2) |
 //! | `tap` | from an interface to the descriptors that listen |
-//! | [`filter`] | the filter machine |
-//! | `buffer`, `record` | store, hold and free; record headers |
+//! | [`program`] | a descriptor's filters; the machine itself is the crate [`filter`] |
+//! | [`buffer`], [`record`] | store, hold and free; record headers |
 //! | [`kpi`] | what the kernel offers, as types |
 #![cfg_attr(feature = "kernel", no_std)]
 #![deny(unsafe_code)]
@@ -30,13 +30,15 @@
 )]
 
 mod bpf_d;
-mod buffer;
+pub mod buffer;
 mod dev;
-pub mod filter;
 mod gate;
 mod ioctl;
 #[expect(unsafe_code, reason = "the one place for it")]
 pub mod kpi;
-mod record;
+pub mod program;
+pub mod record;
 mod tap;
 mod write;
+
+pub use bpfrs_filter as filter;

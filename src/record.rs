@@ -3,9 +3,10 @@
 
 use core::mem::offset_of;
 
-use crate::buffer::align;
+use crate::buffer::{Buffers, Full, align};
 use crate::kpi::abi::{bpf_hdr, bpf_xhdr};
 use crate::kpi::errno::{Errno, Result};
+use crate::kpi::mbuf::Packet;
 use crate::kpi::time::{self, Bintime};
 
 /// `bpf_hdr` and `bpf_xhdr` up to the end of `bh_hdrlen`, on LP64.
@@ -14,7 +15,7 @@ const _: () = assert!(USED == offset_of!(bpf_xhdr, bh_hdrlen) + size_of::<u16>()
 
 /// How a descriptor wants its timestamps: `BIOCSTSTAMP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tstamp(u32);
+pub struct Tstamp(u32);
 
 /// What a timestamp costs; more is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,11 +33,11 @@ use bpfrs_sys::bpfrs_const::{
 
 impl Tstamp {
     /// What a new descriptor has: `BPF_T_MICROTIME`.
-    pub(crate) const MICROTIME: Tstamp = Tstamp(MICROTIME as u32);
+    pub const MICROTIME: Tstamp = Tstamp(MICROTIME as u32);
 
     /// Checks a `BPF_T_*` value: a format, with or without flags; no flags
     /// with `BPF_T_NONE`.
-    pub(crate) fn new(value: u32) -> Result<Tstamp> {
+    pub fn new(value: u32) -> Result<Tstamp> {
         let flags = value & !(FORMAT_MASK as u32);
         let none = value & FORMAT_MASK as u32 == NONE as u32;
         let known = flags & !(FAST as u32 | MONOTONIC as u32) == 0;
@@ -44,7 +45,7 @@ impl Tstamp {
     }
 
     /// The `BPF_T_*` value.
-    pub(crate) fn value(self) -> u32 {
+    pub fn value(self) -> u32 {
         self.0
     }
 
@@ -77,14 +78,20 @@ impl Tstamp {
 
 /// The time of one packet, measured at most once for each quality: for all
 /// descriptors together, and only after a filter accepted the packet.
-pub(crate) struct Clock {
+pub struct Clock {
     best: Quality,
     uptime: Bintime,
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Clock {
     /// Not measured yet.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Clock { best: Quality::None, uptime: Bintime { sec: 0, frac: 0 } }
     }
 
@@ -100,16 +107,39 @@ impl Clock {
 
 /// `bh_hdrlen` for frames with a link header of `link` bytes: such that the
 /// network header behind it is aligned.
-pub(crate) fn hdrlen(link: u32) -> usize {
+pub fn hdrlen(link: u32) -> usize {
     let link = link as usize;
     align(USED.saturating_add(link)).saturating_sub(link)
+}
+
+/// Appends a record of at most `snaplen` bytes of the packet, behind a header
+/// of `hdrlen`. True if the buffers rotated.
+///
+/// # Errors
+/// [`Full`] if the packet is lost.
+#[inline]
+pub fn append(
+    buffers: &mut Buffers,
+    packet: &Packet<'_>,
+    snaplen: usize,
+    hdrlen: usize,
+    tstamp: Tstamp,
+    clock: &mut Clock,
+) -> core::result::Result<bool, Full> {
+    let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
+    let (record, rotated) = buffers.reserve(wanted)?;
+    let caplen = record.len().saturating_sub(hdrlen);
+    write_header(record, tstamp, clock, hdrlen, caplen, packet.len());
+    packet.copy(0, record.get_mut(hdrlen..).unwrap_or_default());
+    Ok(rotated)
 }
 
 /// Writes the header of a record into its first `hdrlen` bytes.
 ///
 /// `bpf_hdr` (seconds, microseconds) and `bpf_xhdr` (seconds, fraction) have
 /// the same layout on LP64: two 64-bit words, three lengths.
-pub(crate) fn write_header(
+#[inline]
+pub fn write_header(
     record: &mut [u8],
     tstamp: Tstamp,
     clock: &mut Clock,
@@ -121,26 +151,40 @@ pub(crate) fn write_header(
         Quality::None => (0, 0),
         quality => tstamp.present(clock.read(quality)),
     };
-    let mut header = [0u8; size_of::<bpf_xhdr>()];
-    let mut put = |offset: usize, bytes: &[u8]| {
-        let place = header.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len()));
-        if let Some(place) = place {
-            place.copy_from_slice(bytes);
-        }
+    let lens = [clip(caplen, u32::MAX), clip(datalen, u32::MAX)];
+    let write = |header: &mut [u8; USED]| {
+        // Field by field, where it stays: a copy of it would wait for these.
+        let mut put = |offset: usize, bytes: &[u8]| {
+            let place = header.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len()));
+            if let Some(place) = place {
+                place.copy_from_slice(bytes);
+            }
+        };
+        put(0, &sec.to_ne_bytes());
+        put(size_of::<i64>(), &frac.to_ne_bytes());
+        put(offset_of!(bpf_xhdr, bh_caplen), &lens[0].to_ne_bytes());
+        put(offset_of!(bpf_xhdr, bh_datalen), &lens[1].to_ne_bytes());
+        put(offset_of!(bpf_xhdr, bh_hdrlen), &clip::<u16>(hdrlen, u16::MAX).to_ne_bytes());
     };
-    put(0, &sec.to_ne_bytes());
-    put(size_of::<i64>(), &frac.to_ne_bytes());
-    put(offset_of!(bpf_xhdr, bh_caplen), &clip::<u32>(caplen, u32::MAX).to_ne_bytes());
-    put(offset_of!(bpf_xhdr, bh_datalen), &clip::<u32>(datalen, u32::MAX).to_ne_bytes());
-    put(offset_of!(bpf_xhdr, bh_hdrlen), &clip::<u16>(hdrlen, u16::MAX).to_ne_bytes());
-
     let len = hdrlen.min(record.len());
     let place = record.get_mut(..len).unwrap_or_default();
-    let (used, rest) = place.split_at_mut(place.len().min(header.len()));
-    for (to, from) in used.iter_mut().zip(header) {
-        *to = from;
+    match place.split_first_chunk_mut() {
+        Some((header, rest)) => {
+            write(header);
+            // None on Ethernet.
+            if !rest.is_empty() {
+                rest.fill(0);
+            }
+        }
+        // Only a buffer that is smaller than a header cuts it.
+        None => {
+            let mut header = [0; USED];
+            write(&mut header);
+            for (to, from) in place.iter_mut().zip(header) {
+                *to = from;
+            }
+        }
     }
-    rest.fill(0);
 }
 
 fn clip<T: TryFrom<usize>>(value: usize, max: T) -> T {

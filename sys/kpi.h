@@ -159,6 +159,7 @@ enum bpfrs_tunable {
 	BPFRS_TUNABLE_BUFSIZE,		/* net.bpfrs.bufsize */
 	BPFRS_TUNABLE_MAXBUFSIZE,	/* net.bpfrs.maxbufsize */
 	BPFRS_TUNABLE_MAXINSNS,		/* net.bpfrs.maxinsns */
+	BPFRS_TUNABLE_JIT,		/* net.bpfrs.jit */
 };
 uint32_t bpfrs_kpi_tunable(enum bpfrs_tunable);
 
@@ -167,7 +168,16 @@ void	 bpfrs_kpi_panic(const char *msg, size_t len) __attribute__((noreturn));
 
 /* malloc(9), type M_BPFRS, zeroed.  Sleeps; never NULL. */
 void	*bpfrs_kpi_malloc(size_t size);
+void	*bpfrs_kpi_malloc_nowait(size_t size);	/* May be NULL; does not sleep. */
 void	 bpfrs_kpi_free(void *);
+
+/*
+ * Memory for machine code: written, then sealed, which makes it executable and
+ * read only.  NULL where there is none.  Free does not sleep.
+ */
+void	*bpfrs_kpi_code_alloc(size_t size);
+int	 bpfrs_kpi_code_seal(void *, size_t size);
+void	 bpfrs_kpi_code_free(void *, size_t size);
 
 /* epoch(9): net_epoch_preempt. */
 void	 bpfrs_kpi_epoch_enter(struct bpfrs_epoch_tracker *);

@@ -173,6 +173,9 @@ SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxbufsize, CTLFLAG_RWTUN,
 static u_int bpfrs_maxinsns = BPF_MAXINSNS;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxinsns, CTLFLAG_RWTUN, &bpfrs_maxinsns, 0,
     "Maximum number of instructions in a filter program");
+static u_int bpfrs_jit;
+SYSCTL_UINT(_net_bpfrs, OID_AUTO, jit, CTLFLAG_RWTUN, &bpfrs_jit, 0,
+    "Compile filters that are set from now on to machine code");
 
 #define	BPFRS_COUNTER(parent, name, index, descr)			\
 	SYSCTL_U64(parent, OID_AUTO, name, CTLFLAG_RD,			\
@@ -209,6 +212,8 @@ bpfrs_kpi_tunable(enum bpfrs_tunable which)
 		return (bpfrs_maxbufsize);
 	case BPFRS_TUNABLE_MAXINSNS:
 		return (bpfrs_maxinsns);
+	case BPFRS_TUNABLE_JIT:
+		return (bpfrs_jit);
 	}
 	return (0);
 }

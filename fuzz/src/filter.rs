@@ -2,11 +2,15 @@
 //! Programs and packets: what the validator takes, and what a valid program
 //! answers for a packet in any number of pieces.
 
+use std::sync::Mutex;
+
 use arbitrary::{Arbitrary, Unstructured};
-use bpfrs::filter::{Program, validate};
+use bpfrs::filter::{Captured, Insn, validate};
 use bpfrs::kpi::abi::bpf_insn;
-use bpfrs::kpi::host::Chain;
-use bpfrs::kpi::memory::Array;
+use bpfrs::kpi::host::{self, Chain, Tunable};
+use bpfrs::program::Program;
+
+use super::idioms;
 
 /// What the kernel asks of an instruction with a known code.
 #[derive(Clone, Copy, PartialEq)]
@@ -90,7 +94,12 @@ fn rule(code: u16) -> Option<Rule> {
     RULES.iter().find(|(known, _)| *known == code).map(|(_, rule)| *rule)
 }
 
-fn is_valid(insns: &[bpf_insn]) -> bool {
+/// Whether the kernel knows the code.
+pub fn is_known(code: u16) -> bool {
+    rule(code).is_some()
+}
+
+fn is_valid(insns: &[Insn]) -> bool {
     let inside = |at: usize, jump: u64| (at as u64) + 1 + jump < insns.len() as u64;
     let each = insns.iter().enumerate().all(|(at, insn)| match rule(insn.code) {
         None => false,
@@ -105,11 +114,11 @@ fn is_valid(insns: &[bpf_insn]) -> bool {
 
 /// The machine of the paper, decoded by the bits of the code; none for a load
 /// beyond the packet and a division by 0, which reject.
-fn answer(insns: &[bpf_insn], packet: &[u8]) -> Option<u32> {
+fn answer(insns: &[Insn], packet: &[u8], wire_len: u32) -> Option<u32> {
     let (mut a, mut x, mut scratch) = (0u32, 0u32, [0u32; 16]);
     let mut pc = 0;
     loop {
-        let bpf_insn { code, jt, jf, k } = insns[pc];
+        let Insn { code, jt, jf, k } = insns[pc];
         pc += 1;
         let operand = if code & 0x08 != 0 { x } else { k };
         let load = |start: u64, len: u64| {
@@ -124,7 +133,7 @@ fn answer(insns: &[bpf_insn], packet: &[u8]) -> Option<u32> {
                     0x20 => load(k.into(), len)?,
                     0x40 => load(u64::from(x) + u64::from(k), len)?,
                     0x60 => scratch[k as usize],
-                    0x80 => packet.len() as u32,
+                    0x80 => wire_len,
                     _ => (load(k.into(), 1)? & 0x0f) * 4,
                 };
                 *(if class == 0 { &mut a } else { &mut x }) = value;
@@ -166,7 +175,8 @@ fn answer(insns: &[bpf_insn], packet: &[u8]) -> Option<u32> {
     }
 }
 
-fn insn(u: &mut Unstructured<'_>) -> arbitrary::Result<bpf_insn> {
+/// Any instruction, most of them of a known code.
+pub fn insn(u: &mut Unstructured<'_>) -> arbitrary::Result<Insn> {
     let code = match u.arbitrary::<u8>()? {
         255 => u.arbitrary()?,
         n => RULES[usize::from(n) % RULES.len()].0,
@@ -177,16 +187,15 @@ fn insn(u: &mut Unstructured<'_>) -> arbitrary::Result<bpf_insn> {
         n => u32::MAX - u32::from(n % 32),
     };
     let jump = |n: u8| if n < 224 { n % 8 } else { n };
-    Ok(bpf_insn { code, jt: jump(u.arbitrary()?), jf: jump(u.arbitrary()?), k })
+    Ok(Insn { code, jt: jump(u.arbitrary()?), jf: jump(u.arbitrary()?), k })
 }
 
 /// Puts right what is wrong with a program, so that it runs.
-fn mend(insns: &mut [bpf_insn]) {
+fn mend(insns: &mut [Insn]) {
     let len = insns.len();
     for (at, insn) in insns.iter_mut().enumerate() {
         let following = len - at - 1;
-        let ret =
-            |insn: &mut bpf_insn| insn.code = if insn.k.is_multiple_of(2) { 0x06 } else { 0x16 };
+        let ret = |insn: &mut Insn| insn.code = if insn.k.is_multiple_of(2) { 0x06 } else { 0x16 };
         match rule(insn.code) {
             _ if following == 0 => ret(insn),
             None => insn.code = 0x87,
@@ -202,37 +211,42 @@ fn mend(insns: &mut [bpf_insn]) {
     }
 }
 
-fn compile(insns: &[bpf_insn]) -> Option<Program> {
-    Program::new(Array::collect(insns.len(), insns.iter().copied())).ok()
+/// A program as the driver has it, with machine code or without.
+pub fn program(insns: &[Insn], jit: bool) -> Option<Program> {
+    let raw = |&Insn { code, jt, jf, k }: &Insn| bpf_insn { code, jt, jf, k };
+    // Other tests of the same process do the same.
+    static TUNABLE: Mutex<()> = Mutex::new(());
+    let _tunable = TUNABLE.lock();
+    host::set_tunable(Tunable::Jit, jit.into());
+    let program = Program::new(&insns.iter().map(raw).collect::<Vec<_>>()).ok();
+    host::set_tunable(Tunable::Jit, 0);
+    program
 }
 
 #[derive(Arbitrary)]
 struct Shape {
-    mend: bool,
+    kind: u8,
     unmapped: bool,
     insns: u8,
     header: u8,
     cuts: [u8; 3],
+    keep: u8,
 }
 
-fn body(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-    let shape: Shape = u.arbitrary()?;
-    let mut insns = Vec::new();
-    for _ in 0..shape.insns % 40 {
-        insns.push(insn(u)?);
-    }
-    if shape.mend {
-        mend(&mut insns);
-    }
-    let valid = is_valid(&insns);
-    assert_eq!(validate(&insns).is_ok(), valid, "validate({insns:?})");
-    let program = compile(&insns);
-    assert_eq!(program.is_some(), valid);
-    let Some(program) = program else { return Ok(()) };
-
-    let packet = u.bytes(u.len())?;
-    let expected = answer(&insns, packet).unwrap_or(0);
+/// Checks a valid program on one packet: whole, cut short, and in pieces.
+fn check(insns: &[Insn], program: &Program, packet: &[u8], shape: &Shape) {
+    let wire_len = packet.len() as u32;
+    let expected = answer(insns, packet, wire_len).unwrap_or(0);
+    assert_eq!(
+        program.filter().run_reference(packet),
+        expected,
+        "reference: {insns:?} on {packet:?}"
+    );
     assert_eq!(program.run(packet), expected, "{insns:?} on {packet:?}");
+
+    let bytes = &packet[..usize::from(shape.keep).min(packet.len())];
+    let cut = answer(insns, bytes, wire_len).unwrap_or(0);
+    assert_eq!(program.run(&Captured { bytes, wire_len }), cut, "{insns:?} on {bytes:?}");
 
     // The same bytes behind a header and in pieces.
     let (header, rest) = packet.split_at(usize::from(shape.header % 8).min(packet.len()));
@@ -243,6 +257,39 @@ fn body(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let chain = if shape.unmapped { chain.unmapped() } else { chain };
     let pieces = chain.with_packet(header, |packet| program.run(packet));
     assert_eq!(pieces, expected, "{insns:?} on {header:?}, {chain:?}");
+}
+
+fn body(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+    let shape: Shape = u.arbitrary()?;
+    let insns = if shape.kind % 4 < 2 {
+        let mut insns = Vec::new();
+        for _ in 0..shape.insns % 40 {
+            insns.push(insn(u)?);
+        }
+        if shape.kind.is_multiple_of(4) {
+            mend(&mut insns);
+        }
+        insns
+    } else {
+        idioms::program(u, insn)?
+    };
+    let valid = is_valid(&insns);
+    assert!(valid || shape.kind % 4 < 2, "what libpcap writes is valid: {insns:?}");
+    assert_eq!(validate(&insns).is_ok(), valid, "validate({insns:?})");
+    let programs = [false, true].map(|jit| program(&insns, jit));
+    assert!(programs.iter().all(|program| program.is_some() == valid));
+    let [Some(plain), Some(jit)] = programs else { return Ok(()) };
+    assert!(!plain.is_code());
+    assert_eq!(jit.is_code(), cfg!(target_arch = "x86_64"), "machine code for {insns:?}");
+
+    for _ in 0..4 {
+        let packet = idioms::packet(u)?;
+        check(&insns, &plain, &packet, &shape);
+        check(&insns, &jit, &packet, &shape);
+        if u.is_empty() {
+            break;
+        }
+    }
     Ok(())
 }
 

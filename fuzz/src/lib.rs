@@ -11,6 +11,7 @@ use bpfrs::kpi::host::{self, File, Tunable};
 use bpfrs::kpi::stats;
 
 pub mod filter;
+pub mod idioms;
 pub mod ops;
 pub mod read;
 
@@ -47,9 +48,12 @@ fn session(data: &[u8], body: impl FnOnce()) {
     if !host::is_loaded() {
         host::load().expect("the module loads");
     }
-    for (tunable, value) in
-        [(Tunable::Bufsize, 4096), (Tunable::Maxbufsize, 0x80000), (Tunable::Maxinsns, 512)]
-    {
+    for (tunable, value) in [
+        (Tunable::Bufsize, 4096),
+        (Tunable::Maxbufsize, 0x80000),
+        (Tunable::Maxinsns, 512),
+        (Tunable::Jit, 0),
+    ] {
         host::set_tunable(tunable, value);
     }
     body();

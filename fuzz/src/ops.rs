@@ -483,7 +483,8 @@ fn step(world: &Arc<World>, op: Op) {
             });
         }),
         Op::Tunable(which, value) => {
-            let which = which.of(&[Tunable::Bufsize, Tunable::Maxbufsize, Tunable::Maxinsns]);
+            let which =
+                which.of(&[Tunable::Bufsize, Tunable::Maxbufsize, Tunable::Maxinsns, Tunable::Jit]);
             host::set_tunable(which, value.into());
         }
         Op::Settle => host::settle(),

@@ -8,10 +8,13 @@ macro_rules! codes {
     ($($name:ident = $value:expr, $doc:literal;)*) => {
         $(
             #[doc = $doc]
-            pub(super) const $name: u16 = $value;
+            pub(crate) const $name: u16 = $value;
         )*
     };
 }
+
+/// The bits of a class.
+pub(crate) const CLASS: u16 = 0x07;
 
 const W: u16 = 0x00;
 const H: u16 = 0x08;
@@ -25,15 +28,15 @@ const LEN: u16 = 0x80;
 const MSH: u16 = 0xa0;
 
 const K: u16 = 0x00;
-const X: u16 = 0x08;
+pub(crate) const X: u16 = 0x08;
 const A: u16 = 0x10;
 
-const LD: u16 = 0;
-const LDX: u16 = 1;
-const ALU: u16 = 4;
-const JMP: u16 = 5;
-const RET: u16 = 6;
-const MISC: u16 = 7;
+pub(crate) const LD: u16 = 0;
+pub(crate) const LDX: u16 = 1;
+pub(crate) const ALU: u16 = 4;
+pub(crate) const JMP: u16 = 5;
+pub(crate) const RET: u16 = 6;
+pub(crate) const MISC: u16 = 7;
 
 codes! {
     LD_W_ABS = LD | W | ABS, "A = 32 bits at k";
@@ -87,5 +90,5 @@ codes! {
     TXA = MISC | 0x80, "A = X";
 }
 
-/// Words of scratch memory.
-pub(super) const MEMWORDS: usize = bpfrs_sys::bpfrs_const::BPFRS_BPF_MEMWORDS as usize;
+/// Words of scratch memory: `BPF_MEMWORDS`.
+pub(crate) const MEMWORDS: usize = 16;

@@ -2,7 +2,7 @@
 //! Which programs the kernel takes.
 
 use super::opcode::*;
-use crate::kpi::abi::bpf_insn;
+use crate::Insn;
 
 /// The program is refused; user space gets EINVAL without a reason, as ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Invalid;
 ///
 /// # Errors
 /// [`Invalid`] for everything else.
-pub fn validate(insns: &[bpf_insn]) -> Result<(), Invalid> {
+pub fn validate(insns: &[Insn]) -> Result<(), Invalid> {
     for (i, insn) in insns.iter().enumerate() {
         // How many instructions follow: a jump of n needs more than n.
         let following = insns.len().saturating_sub(i).saturating_sub(1);
@@ -45,13 +45,15 @@ pub fn validate(insns: &[bpf_insn]) -> Result<(), Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
-    fn insn(code: u16, jt: u8, jf: u8, k: u32) -> bpf_insn {
-        bpf_insn { code, jt, jf, k }
+    fn insn(code: u16, jt: u8, jf: u8, k: u32) -> Insn {
+        Insn { code, jt, jf, k }
     }
 
-    const ACCEPT: bpf_insn = bpf_insn { code: RET_K, jt: 0, jf: 0, k: u32::MAX };
+    const ACCEPT: Insn = Insn { code: RET_K, jt: 0, jf: 0, k: u32::MAX };
 
     /// The 49 codes of FreeBSD 12.1 to 15, written down independently of the
     /// names in `opcode`.

@@ -5,6 +5,10 @@ use core::marker::PhantomData;
 
 use bpfrs_sys as sys;
 
+/// How far filters look, as a rule: link and network header with options, and
+/// the ports, or the IPv6 header and what follows.
+const START: usize = 128;
+
 /// A packet, for as long as the tap's call.
 ///
 /// Offsets count from the start of the header.
@@ -15,6 +19,8 @@ pub struct Packet<'call> {
     first: &'call [u8],
     /// Of header and chain together.
     len: usize,
+    /// With a header, the beginning of both in a row, for filters.
+    start: Option<[u8; START]>,
     call: PhantomData<&'call sys::mbuf>,
 }
 
@@ -35,7 +41,14 @@ impl<'call> Packet<'call> {
         // SAFETY: the chain is valid.
         let chain_len = unsafe { sys::bpfrs_kpi_mbuf_length(chain) } as usize;
         let len = header.len().saturating_add(chain_len);
-        Packet { header, chain, first, len, call: PhantomData }
+        let start = (!header.is_empty()).then(|| {
+            let mut start = [0; START];
+            for (to, from) in start.iter_mut().zip(header.iter().chain(first)) {
+                *to = *from;
+            }
+            start
+        });
+        Packet { header, chain, first, len, start, call: PhantomData }
     }
 
     /// The length on the wire, bytes.
@@ -46,6 +59,13 @@ impl<'call> Packet<'call> {
     /// Whether there is not one byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The first bytes, as many as are in a row.
+    pub fn window(&self) -> &[u8] {
+        let Some(start) = &self.start else { return self.first };
+        let len = self.header.len().saturating_add(self.first.len());
+        start.get(..len).unwrap_or(start)
     }
 
     /// The `N` bytes at `offset`, if the packet has them.
@@ -69,9 +89,17 @@ impl<'call> Packet<'call> {
     }
 
     /// Copies as much as fits into `to`, from `offset`; returns how much.
+    #[inline]
     pub fn copy(&self, offset: usize, to: &mut [u8]) -> usize {
         let len = to.len().min(self.len.saturating_sub(offset));
         let Some(to) = to.get_mut(..len) else { return 0 };
+        // The first mbuf has it all, as a rule.
+        if self.header.is_empty()
+            && let Some(first) = self.first.get(offset..).and_then(|first| first.get(..len))
+        {
+            to.copy_from_slice(first);
+            return len;
+        }
         let from_header = self.header.get(offset..).unwrap_or_default();
         let (head, tail) = to.split_at_mut(from_header.len().min(len));
         for (to, from) in head.iter_mut().zip(from_header) {

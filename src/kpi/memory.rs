@@ -2,7 +2,8 @@
 //! Memory of malloc type `bpfrs`: the only allocations the driver makes.
 //!
 //! malloc(9) with `M_WAITOK` sleeps until it has memory, so allocating cannot
-//! fail; it is for thread context only and never for a packet.
+//! fail; it is for thread context only and never for a packet. What the driver
+//! can do without it asks for with `M_NOWAIT`.
 
 use core::mem::{align_of, size_of};
 use core::ops::{Deref, DerefMut};
@@ -63,6 +64,27 @@ impl<T> Array<T> {
             array.len = i.wrapping_add(1);
         }
         array
+    }
+
+    /// `len` times `item`, unless there is no memory for it just now. Does not
+    /// sleep.
+    pub fn filled(len: usize, item: T) -> Option<Self>
+    where
+        T: Copy,
+    {
+        const { assert!(align_of::<T>() <= 16, "malloc(9) does not align that much") };
+        let start: NonNull<T> = match len.checked_mul(size_of::<T>())? {
+            0 => NonNull::dangling(),
+            // SAFETY: any size is allowed.
+            size => NonNull::new(unsafe { bpfrs_sys::bpfrs_kpi_malloc_nowait(size) })?.cast(),
+        };
+        let mut array = Array { start, len: 0, room: len };
+        for i in 0..len {
+            // SAFETY: i < len, and the place is not initialised yet.
+            unsafe { array.start.as_ptr().add(i).write(item) };
+        }
+        array.len = len;
+        Some(array)
     }
 
     fn with_room(room: usize) -> Self {

@@ -8,6 +8,7 @@
 //! SAFETY comments cite the invariants of `docs/design.md` by number (I1...).
 
 pub mod abi;
+pub mod code;
 pub mod devfs;
 mod entry;
 pub mod epoch;

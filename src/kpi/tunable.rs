@@ -20,6 +20,11 @@ pub fn maxbufsize() -> u32 {
         .max(sys::bpfrs_const::BPFRS_BPF_MINBUFSIZE as u32)
 }
 
+/// Whether filters are compiled to machine code when they are set.
+pub fn jit() -> bool {
+    read(sys::bpfrs_tunable::BPFRS_TUNABLE_JIT) != 0
+}
+
 /// The most instructions a program may have.
 pub fn maxinsns() -> u32 {
     read(sys::bpfrs_tunable::BPFRS_TUNABLE_MAXINSNS)

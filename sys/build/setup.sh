@@ -11,7 +11,7 @@
 
 quiet=
 [ "${1:-}" != --quiet ] || { quiet=yes; shift; }
-[ $# -gt 0 ] || set -- clang llvm ck headers rust cargo cc libclang make shellcheck
+[ $# -gt 0 ] || set -- clang llvm ck headers rust cargo cc pcap libclang make shellcheck
 choose_arch
 
 # Debian 12 has a current Rust under the names of its own browsers' build.
@@ -49,6 +49,8 @@ have() {
 		what="Rust with the $1 sanitizer (rustup component add rust-src)"
 		package="$(web 'rustc-web cargo-web rust-web-src' 'rustc cargo rust-src') clang-19 libclang-rt-19-dev"
 		find_sanitizer "$1" ;;
+	pcap)	what="libpcap's library and headers" package=libpcap-dev
+		printf 'int main(void) { return 0; }' | cc -x c -o /dev/null - -lpcap ;;
 	cxx)	what='a C++ compiler for the host' package=g++
 		command -v c++ ;;
 	vm)	what='QEMU (or bhyve) and makefs' package='qemu-system-x86 makefs'

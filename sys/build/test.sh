@@ -73,6 +73,7 @@ kmod() {
 	    FREEBSD=$1 ARCH=$2 sys/build/check-ko.sh
 }
 tests() {
+	sys/build/setup.sh --quiet cargo cc pcap || return
 	if command -v cargo-nextest >/dev/null; then
 		cargo nextest run --workspace --no-fail-fast &&
 		    cargo test --workspace --doc

@@ -22,6 +22,13 @@ bpfrs_kpi_malloc(size_t size)
 	return (malloc(size, M_BPFRS, M_WAITOK | M_ZERO));
 }
 
+void *
+bpfrs_kpi_malloc_nowait(size_t size)
+{
+
+	return (malloc(size, M_BPFRS, M_NOWAIT | M_ZERO));
+}
+
 void
 bpfrs_kpi_free(void *p)
 {

@@ -424,6 +424,7 @@ pub mod bpfrs_tunable {
     pub const BPFRS_TUNABLE_BUFSIZE: Type = 0;
     pub const BPFRS_TUNABLE_MAXBUFSIZE: Type = 1;
     pub const BPFRS_TUNABLE_MAXINSNS: Type = 2;
+    pub const BPFRS_TUNABLE_JIT: Type = 3;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_tunable(arg1: bpfrs_tunable::Type) -> u32;
@@ -435,7 +436,19 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_malloc(size: usize) -> *mut cty::c_void;
 }
 unsafe extern "C" {
+    pub fn bpfrs_kpi_malloc_nowait(size: usize) -> *mut cty::c_void;
+}
+unsafe extern "C" {
     pub fn bpfrs_kpi_free(arg1: *mut cty::c_void);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_code_alloc(size: usize) -> *mut cty::c_void;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_code_seal(arg1: *mut cty::c_void, size: usize) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_code_free(arg1: *mut cty::c_void, size: usize);
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_epoch_enter(arg1: *mut bpfrs_epoch_tracker);

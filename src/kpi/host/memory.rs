@@ -6,8 +6,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{guard, memguard, thread};
+use super::{code, guard, memguard, thread};
 
 /// What freed memory is filled with.
 const POISON: u8 = 0xde;
@@ -52,7 +53,7 @@ fn check(address: usize, layout: Layout) {
 
 /// How many allocations are alive.
 pub(super) fn live() -> usize {
-    guard(&HEAP).live.as_ref().map_or(0, HashMap::len) + memguard::live()
+    guard(&HEAP).live.as_ref().map_or(0, HashMap::len) + memguard::live() + code::live()
 }
 
 /// Panics if any freed memory was written to since.
@@ -73,6 +74,10 @@ pub fn set_quarantine(room: usize) {
 #[unsafe(no_mangle)]
 extern "C" fn bpfrs_kpi_malloc(size: usize) -> *mut c_void {
     thread::may_sleep("malloc(9) with M_WAITOK");
+    allocate(size)
+}
+
+fn allocate(size: usize) -> *mut c_void {
     if memguard::is_on() {
         return memguard::malloc(size);
     }
@@ -83,6 +88,18 @@ extern "C" fn bpfrs_kpi_malloc(size: usize) -> *mut c_void {
     let address = memory.expose_provenance();
     guard(&HEAP).live.get_or_insert_default().insert(address, layout);
     memory.cast()
+}
+
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// Whether malloc(9) with `M_NOWAIT` finds no memory.
+pub fn set_short(short: bool) {
+    SHORT.store(short, Ordering::Relaxed);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn bpfrs_kpi_malloc_nowait(size: usize) -> *mut c_void {
+    if SHORT.load(Ordering::Relaxed) { std::ptr::null_mut() } else { allocate(size) }
 }
 
 #[unsafe(no_mangle)]

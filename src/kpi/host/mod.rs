@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `thread` | struct thread: what it holds, how it is woken |
 //! | `object` | counted kernel objects: cdevs, vnodes, interfaces |
-//! | `memory`, `memguard` | malloc(9), memguard(9) |
+//! | `memory`, `memguard`, `code` | malloc(9), memguard(9), memory to execute |
 //! | `epoch` | epoch(9); `epoch_checked` under a model checker |
 //! | `lock`, `monitor`, `control` | mutex(9), sx(9), msleep(9), callout(9), select |
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
@@ -32,6 +32,7 @@
 )]
 
 mod clock;
+mod code;
 mod control;
 mod devfs;
 mod driver;
@@ -70,7 +71,7 @@ pub use ifnet::{Interface, inject};
 pub use kqueue::{Kevent, Kqueue};
 pub use mbuf::Chain;
 pub use memguard::{MEMGUARD_EXIT, set_memguard};
-pub use memory::{check_freed, set_quarantine};
+pub use memory::{check_freed, set_quarantine, set_short};
 pub use module::{Census, census, is_loaded, load, load_driver, unload};
 pub use monitor::signals;
 pub use output::{Flags, Sent, write_counts};

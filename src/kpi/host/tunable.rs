@@ -14,10 +14,12 @@ pub enum Tunable {
     Maxbufsize = bpfrs_tunable::BPFRS_TUNABLE_MAXBUFSIZE as isize,
     /// `net.bpfrs.maxinsns`.
     Maxinsns = bpfrs_tunable::BPFRS_TUNABLE_MAXINSNS as isize,
+    /// `net.bpfrs.jit`.
+    Jit = bpfrs_tunable::BPFRS_TUNABLE_JIT as isize,
 }
 
-static VALUES: [AtomicU32; 3] =
-    [AtomicU32::new(4096), AtomicU32::new(0x80000), AtomicU32::new(512)];
+static VALUES: [AtomicU32; 4] =
+    [AtomicU32::new(4096), AtomicU32::new(0x80000), AtomicU32::new(512), AtomicU32::new(0)];
 
 /// Changes a setting.
 pub fn set_tunable(which: Tunable, value: u32) {

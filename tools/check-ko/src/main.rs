@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Reads a finished module the way FreeBSD's module loader will, and says
 //! what would go wrong in the kernel: relocations that the loader does not
-//! know, floating point, missing symbols, too large stack frames.
+//! know, floating point, missing symbols, too large stack frames, filters whose
+//! steps call one another instead of jumping.
 
 mod code;
 mod lists;
@@ -12,6 +13,7 @@ mod rules;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod threading;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,5 +87,6 @@ fn check(ko: &[u8], full: &[u8], lists: &Lists, include: &[PathBuf]) -> Result<R
     report.rule("headers", rules::headers(&module, osversion, lists, include));
     report.rule("globals", rules::globals(&module, lists));
     report.rule("stack", stack::check(&full));
+    report.rule("threading", threading::check(&full));
     Ok(report)
 }

@@ -293,6 +293,39 @@ fn fences_and_prefetches_are_allowed() {
     }
 }
 
+/// A step of the threaded machine that has this code.
+fn handler(arch: Arch, code: &[u8]) -> Spec {
+    let mut spec = Spec { code: code.to_vec(), ..Spec::new(arch) };
+    spec.symbols.push(Symbol {
+        name: "bpfrs_filter::handlers::test",
+        bind: STB_LOCAL,
+        kind: STT_FUNC,
+        place: Some((TEXT, 0)),
+    });
+    spec
+}
+
+#[test]
+fn steps_that_do_not_jump_break_threading() {
+    let words =
+        |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    let (br, blr, ret) = (0xd61f_0020, 0xd63f_0020, 0xd65f_03c0);
+    for (arch, jump, call, neither) in [
+        // jmp rax; jmp rax, call [rdi], ret; ret
+        (Amd64, vec![0xff, 0xe0], vec![0xff, 0xe0, 0xff, 0x17, 0xc3], vec![0xc3]),
+        (Aarch64, words(&[br]), words(&[br, blr, ret]), words(&[ret])),
+    ] {
+        let report = handler(arch, &jump).report();
+        assert!(report.passed(), "{report}");
+        assert_eq!(
+            report.finding("threading").summary,
+            "1 functions, 1 jumps to the next one, no calls"
+        );
+        handler(arch, &call).breaks("threading", "handlers::test calls the next one");
+        handler(arch, &neither).breaks("threading", "none of 1 functions jumps");
+    }
+}
+
 #[test]
 fn a_module_without_code_breaks_instructions() {
     let spec = Spec { code: Vec::new(), ..Spec::new(Amd64) };

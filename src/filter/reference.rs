@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! The interpreter: one instruction after the other, nothing clever.
+//! The reference: one instruction after the other, nothing clever.
 
 use super::Packet;
 use super::opcode::*;
-use crate::kpi::abi::bpf_insn;
+use crate::Insn;
 
-/// Runs a valid program: how many bytes to keep, 0 for none.
+/// Where a machine stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) pc: usize,
+    pub(crate) a: u32,
+    pub(crate) x: u32,
+    pub(crate) memory: [u32; MEMWORDS],
+}
+
+/// Runs a valid program from `state` to its end: how many bytes to keep, 0 for
+/// none.
 ///
 /// Where C leaves the result open, it is what an amd64 kernel does: shifts
 /// take their count modulo 32. A load beyond the packet rejects it, and so
 /// does a division by X = 0.
-pub(super) fn run<P: Packet + ?Sized>(insns: &[bpf_insn], packet: &P) -> u32 {
-    let mut a: u32 = 0;
-    let mut x: u32 = 0;
-    let mut memory = [0u32; MEMWORDS];
-    let mut pc = 0usize;
+pub(crate) fn run<P: Packet + ?Sized>(insns: &[Insn], packet: &P, state: State) -> u32 {
+    let State { mut pc, mut a, mut x, mut memory } = state;
 
     // Every jump goes forward, so this ends after at most insns.len() turns;
     // a program that ran off its end, which a valid one cannot, rejects.
@@ -116,7 +123,7 @@ fn store(memory: &mut [u32; MEMWORDS], k: u32, value: u32) {
     }
 }
 
-fn branch(pc: usize, insn: &bpf_insn, taken: bool) -> usize {
+fn branch(pc: usize, insn: &Insn, taken: bool) -> usize {
     pc.wrapping_add(usize::from(if taken { insn.jt } else { insn.jf }))
 }
 
@@ -124,8 +131,12 @@ fn branch(pc: usize, insn: &bpf_insn, taken: bool) -> usize {
 mod tests {
     use super::*;
 
-    fn insn(code: u16, jt: u8, jf: u8, k: u32) -> bpf_insn {
-        bpf_insn { code, jt, jf, k }
+    fn insn(code: u16, jt: u8, jf: u8, k: u32) -> Insn {
+        Insn { code, jt, jf, k }
+    }
+
+    fn start(program: &[Insn], packet: &[u8]) -> u32 {
+        run(program, packet, State::default())
     }
 
     /// Loads a and x, does one thing, returns A.
@@ -136,7 +147,7 @@ mod tests {
             insn(code, 0, 0, k),
             insn(RET_A, 0, 0, 0),
         ];
-        run(&program, &[][..])
+        start(&program, &[][..])
     }
 
     #[test]
@@ -170,7 +181,7 @@ mod tests {
         let packet = &[0x45u8, 1, 2, 3, 4, 5][..];
         let load = |code, x, k| {
             let program = [insn(LDX_IMM, 0, 0, x), insn(code, 0, 0, k), insn(RET_A, 0, 0, 0)];
-            run(&program, packet)
+            start(&program, packet)
         };
         assert_eq!(load(LD_W_ABS, 0, 1), 0x0102_0304);
         assert_eq!(load(LD_H_ABS, 0, 4), 0x0405);
@@ -184,20 +195,20 @@ mod tests {
         assert_eq!(load(LD_B_IND, u32::MAX, 2), 0);
         assert_eq!(load(LD_W_IND, u32::MAX, u32::MAX), 0);
         let header_len = [insn(LDX_MSH, 0, 0, 0), insn(TXA, 0, 0, 0), insn(RET_A, 0, 0, 0)];
-        assert_eq!(run(&header_len, packet), 20);
+        assert_eq!(start(&header_len, packet), 20);
     }
 
     #[test]
     fn scratch_memory_starts_at_zero() {
         let read = [insn(LD_MEM, 0, 0, 15), insn(ADD_K, 0, 0, 1), insn(RET_A, 0, 0, 0)];
-        assert_eq!(run(&read, &[][..]), 1);
+        assert_eq!(start(&read, &[][..]), 1);
         let keep = [
             insn(LDX_IMM, 0, 0, 7),
             insn(STX, 0, 0, 3),
             insn(LD_MEM, 0, 0, 3),
             insn(RET_A, 0, 0, 0),
         ];
-        assert_eq!(run(&keep, &[][..]), 7);
+        assert_eq!(start(&keep, &[][..]), 7);
     }
 
     #[test]
@@ -210,7 +221,7 @@ mod tests {
                 insn(RET_K, 0, 0, 1),
                 insn(RET_K, 0, 0, 2),
             ];
-            run(&program, &[][..]) == 2
+            start(&program, &[][..]) == 2
         };
         for (code, below, equal, above) in [
             (JEQ_K, false, true, false),
@@ -224,6 +235,6 @@ mod tests {
         }
         assert!(jump(JSET_K, 4) && !jump(JSET_K, 2));
         let ja = [insn(JA, 0, 0, 1), insn(RET_K, 0, 0, 1), insn(RET_K, 0, 0, 2)];
-        assert_eq!(run(&ja, &[][..]), 2);
+        assert_eq!(start(&ja, &[][..]), 2);
     }
 }

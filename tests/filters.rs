@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! The fast machines against the reference, on random programs and packets, and
+//! step by step.
+
+mod support;
+
+#[path = "../fuzz/src/lib.rs"]
+pub mod targets;
+
+use std::collections::BTreeMap;
+
+use arbitrary::Unstructured;
+use bpfrs::filter::{Insn, Kind};
+use bpfrs::kpi::host;
+use bpfrs::program::Program;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use targets::{filter, idioms};
+
+/// Runs of each property; BPFRS_FILTER_RUNS asks for more.
+fn runs() -> u32 {
+    std::env::var("BPFRS_FILTER_RUNS").map_or(4000, |runs| runs.parse().expect("a number"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: runs(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What the fuzzer checks, on bytes that nobody chose.
+    #[test]
+    fn all_machines_agree(data in vec(any::<u8>(), 0..1200)) {
+        filter::run(&data);
+    }
+}
+
+fn insn(code: u16, jt: u8, jf: u8, k: u32) -> Insn {
+    Insn { code, jt, jf, k }
+}
+
+fn compile(insns: &[Insn]) -> Program {
+    filter::program(insns, false).expect("a valid program")
+}
+
+const LDH: u16 = 0x28;
+const LDH_X: u16 = 0x48;
+const LDB: u16 = 0x30;
+const LDXB: u16 = 0xb1;
+const AND: u16 = 0x54;
+const JEQ: u16 = 0x15;
+const JGT: u16 = 0x25;
+const JGE: u16 = 0x35;
+const JSET: u16 = 0x45;
+const RET: u16 = 0x06;
+const RET_A: u16 = 0x16;
+const NO: Insn = Insn { code: RET, jt: 0, jf: 0, k: 0 };
+const YES: Insn = Insn { code: RET, jt: 0, jf: 0, k: 7 };
+
+/// For each kind of step a program that has it, and no other branches.
+fn each_kind() -> Vec<(Kind, Vec<Insn>)> {
+    let ports = [
+        insn(LDB, 0, 0, 0),
+        insn(JEQ, 0, 7, 6),
+        insn(LDH, 0, 0, 2),
+        insn(JSET, 5, 0, 0x1fff),
+        insn(LDXB, 0, 0, 1),
+        insn(LDH_X, 0, 0, 0),
+        insn(JEQ, 3, 0, 0x105),
+        insn(LDH_X, 0, 0, 2),
+        insn(JEQ, 1, 0, 0x105),
+        NO,
+        YES,
+    ];
+    let transport = [
+        insn(LDB, 0, 0, 0),
+        insn(JEQ, 0, 4, 6),
+        insn(LDH, 0, 0, 2),
+        insn(JSET, 2, 0, 0x1fff),
+        insn(LDXB, 0, 0, 1),
+        insn(0x50, 0, 0, 1), // ldb [x + 1]
+        insn(RET_A, 0, 0, 0),
+    ];
+    let mut transport = transport.to_vec();
+    // Where it is not TCP, nobody asks for A.
+    transport.insert(6, insn(RET_A, 0, 0, 0));
+    transport[7] = NO;
+    transport[1].jf = 5;
+    transport[3].jt = 3;
+    let set = [
+        insn(LDB, 0, 0, 0),
+        insn(JEQ, 4, 0, 1),
+        insn(JEQ, 3, 0, 3),
+        insn(JEQ, 2, 0, 4),
+        insn(JEQ, 1, 0, 200),
+        insn(RET_A, 0, 0, 0),
+        YES,
+    ];
+    let pair = [
+        insn(LDH, 0, 0, 0),
+        insn(JEQ, 3, 0, 0x105),
+        insn(LDH, 0, 0, 2),
+        insn(JEQ, 1, 0, 0x105),
+        insn(RET_A, 0, 0, 0),
+        YES,
+    ];
+    let two_way = [
+        insn(LDH, 0, 0, 0),
+        insn(JEQ, 1, 0, 0x105),
+        insn(JEQ, 1, 2, 6),
+        YES,
+        NO,
+        insn(RET_A, 0, 0, 0),
+    ];
+    let fragment = [
+        insn(LDH, 0, 0, 2),
+        insn(JSET, 2, 0, 0x1fff),
+        insn(LDXB, 0, 0, 1),
+        insn(0x87, 0, 0, 0),
+        insn(RET_A, 0, 0, 0),
+    ];
+    vec![
+        (Kind::Plain, vec![insn(LDH, 0, 0, 2), insn(RET_A, 0, 0, 0)]),
+        (Kind::Branch, vec![insn(LDB, 0, 0, 0), insn(0x04, 0, 0, 1), insn(JEQ, 0, 1, 2), YES, NO]),
+        (Kind::Test, vec![insn(LDH, 0, 0, 1), insn(AND, 0, 0, 0xff), insn(JGT, 0, 1, 4), YES, NO]),
+        (Kind::Pair, pair.to_vec()),
+        (Kind::Range, vec![insn(LDB, 0, 0, 0), insn(JGE, 0, 1, 2), insn(JGT, 0, 1, 6), NO, YES]),
+        (Kind::TwoWay, two_way.to_vec()),
+        (Kind::OneOf, vec![insn(LDB, 0, 0, 0), insn(JEQ, 1, 0, 6), insn(JEQ, 0, 1, 1), YES, NO]),
+        (Kind::Set, set.to_vec()),
+        (Kind::Fragment, fragment.to_vec()),
+        (Kind::Transport, transport),
+        (Kind::Ports, ports.to_vec()),
+    ]
+}
+
+/// Every kind of step is found, and does what the instructions do: on packets
+/// of all lengths, so that each of its loads is at some time beyond the end.
+#[test]
+fn each_step_equals_its_instructions() {
+    for (kind, insns) in each_kind() {
+        let program = compile(&insns);
+        let jit = filter::program(&insns, true).expect("a valid program");
+        assert!(
+            program.filter().kinds().contains(&kind),
+            "{kind:?}: {:?}",
+            program.filter().kinds()
+        );
+        let mut answers = BTreeMap::new();
+        for mut seed in 0..432 {
+            let values: [&[u8]; 6] =
+                [&[6, 1, 200, 4], &[5, 0, 1], &[0, 0x1f, 1], &[0, 5], &[1, 6, 9], &[5, 0]];
+            let bytes = values.map(|values| {
+                let value = values[seed % values.len()];
+                seed /= values.len();
+                value
+            });
+            for len in 0..=bytes.len() {
+                let expected = program.filter().run_reference(&bytes[..len]);
+                assert_eq!(program.run(&bytes[..len]), expected, "{kind:?} on {:?}", &bytes[..len]);
+                assert_eq!(jit.run(&bytes[..len]), expected, "{kind:?} on {:?}", &bytes[..len]);
+                *answers.entry(expected).or_insert(0) += 1;
+            }
+        }
+        // More than one way was taken, or this shows little.
+        assert!(answers.len() > 1, "{kind:?}: {answers:?}");
+    }
+}
+
+/// Random programs have steps of all kinds, and the fuzzer with them.
+#[test]
+fn random_programs_have_every_kind() {
+    let mut random = 1u64;
+    let mut found = BTreeMap::new();
+    for _ in 0..2000 {
+        let data: Vec<u8> = (0..1000)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 56) as u8
+            })
+            .collect();
+        let insns =
+            idioms::program(&mut Unstructured::new(&data), filter::insn).expect("enough bytes");
+        for kind in compile(&insns).filter().kinds() {
+            *found.entry(*kind).or_insert(0) += 1;
+        }
+    }
+    for (kind, _) in each_kind() {
+        let times = found.get(&kind).copied().unwrap_or(0);
+        assert!(times >= 50, "{kind:?}: {times} in 2000 programs, {found:?}");
+    }
+}
+
+/// Without memory the reference runs the program.
+#[test]
+fn without_memory_a_program_is_interpreted() {
+    support::run(|| {
+        host::set_short(true);
+        let (_, insns) = each_kind().pop().expect("a program");
+        let program = compile(&insns);
+        host::set_short(false);
+        assert!(program.filter().kinds().is_empty());
+        let frame: &[u8] = &[6, 1, 0, 0, 1, 5];
+        assert_eq!(program.run(frame), 7);
+        assert_eq!(compile(&insns).filter().kinds().first(), Some(&Kind::Ports));
+    });
+}
+
+/// A program of any length, and one made to be expensive, compiles in time and
+/// memory in proportion.
+#[test]
+fn compiling_is_bounded() {
+    for len in [512, 4096, 16_384] {
+        // Many loads, each a set with all the keys of one long tail; jumps that
+        // are too far go by `ja`.
+        let units = len / 10;
+        let blocks = len / 2 / 202;
+        let (tail, accept) = (units * 5, units * 5 + blocks * 202 + 1);
+        let mut insns = Vec::new();
+        let ja = |at: usize, to: u32| insn(0x05, 0, 0, to - at as u32 - 1);
+        for at in 0..units {
+            insns.extend([insn(JGT, 4, 0, at), insn(LDH, 0, 0, at), insn(JEQ, 0, 1, at)]);
+            insns.push(ja(insns.len(), accept));
+            insns.push(ja(insns.len(), tail));
+        }
+        for block in 0..blocks {
+            insns.extend((0..200).map(|at| insn(JEQ, 200 - at as u8, 0, block * 200 + at)));
+            insns.extend([insn(0x05, 0, 0, 1), ja(insns.len() + 1, accept)]);
+        }
+        insns.extend([NO, YES]);
+        let start = std::time::Instant::now();
+        let program = compile(&insns);
+        // Much less; were it the square, gigabytes in minutes.
+        assert!(start.elapsed().as_secs() < 5, "{len}: {:?}", start.elapsed());
+        // Each has half as many keys as there are instructions; four times all
+        // instructions are looked at.
+        let sets = program.filter().kinds().iter().filter(|kind| **kind == Kind::Set).count();
+        assert!((1..=10).contains(&sets), "{len}: {sets} sets");
+        let frame = [0; 64];
+        assert_eq!(program.run(&frame[..]), program.filter().run_reference(&frame[..]));
+    }
+}
+
+/// `net.bpfrs.jit` decides when a filter is set; what it made goes with the
+/// filter.
+#[test]
+fn machine_code_comes_with_the_filter_and_goes() {
+    support::run(|| {
+        let (_, insns) = each_kind().pop().expect("a program");
+        let before = host::census().allocations;
+        let program = filter::program(&insns, true).expect("a valid program");
+        assert_eq!(program.is_code(), cfg!(target_arch = "x86_64"));
+        assert!(host::census().allocations > before);
+        drop(program);
+        assert_eq!(host::census().allocations, before);
+    });
+}
