@@ -55,7 +55,14 @@ bpfrs_kpi_code_free(void *p, size_t size)
 {
 
 #ifdef __amd64__
-	kmem_free(BPFRS_ADDRESS(p), round_page(size));
+	/*
+	 * The protection of the pages' other address, in the direct map, has
+	 * changed as well, and whoever gets them next writes there.  Without
+	 * memory for that, which was there when they were sealed, they are lost.
+	 */
+	if (pmap_change_prot((vm_offset_t)p, round_page(size),
+	    VM_PROT_READ | VM_PROT_WRITE) == 0)
+		kmem_free(BPFRS_ADDRESS(p), round_page(size));
 #else
 	(void)p;
 	(void)size;

@@ -46,6 +46,7 @@ pub(super) const TESTS: &[Test] = &[
     common("lock", lock),
     common("promiscuous-while-open", promiscuous_while_open),
     own("two-readers-one-descriptor", two_readers_one_descriptor),
+    own("machine-code", machine_code),
 ];
 
 /// Ports of 127.0.0.1 for test packets; others on lo0 do not matter to a filter for them.
@@ -242,6 +243,41 @@ fn filter_selects(bench: &Bench) -> Verdict {
         equal!("payload", record.data.get(4 + 28..), Some(payload(number).as_slice()));
     }
     Ok(())
+}
+
+/// Filters of all lengths become machine code, and their pages go to others: to buffers, to filters.
+fn machine_code(bench: &Bench) -> Verdict {
+    let switch = format!("{}.jit", bench.prefix);
+    let turn = |on: i32| sys::set_sysctl(&switch, &on.to_ne_bytes());
+    match turn(1) {
+        Err(Errno(libc::ENOENT)) => return Err(Trouble::NotHere("no machine code here".into())),
+        other => other.at(&switch)?,
+    }
+    let (wanted, unwanted) = (sender(PORT)?, sender(OTHER_PORT)?);
+    let rounds = || -> Verdict {
+        for round in 0..300 {
+            let bpf = bench.open()?;
+            bpf.set_buffer_length(4096 << (round % 8))?;
+            bpf.attach("lo0").at("BIOCSETIF")?;
+            bpf.set_immediate(true)?;
+            bpf.set_timeout_ms(1000)?;
+            for length in [round * 3 % 500, 500 - round] {
+                let mut program = vec![statement(bpf::LD_W_LEN, 0); length];
+                program.extend(udp_to(PORT, u32::MAX));
+                bpf.set_filter(bpf::BIOCSETF, &program).at("BIOCSETF")?;
+            }
+            send(&unwanted, 0..2)?;
+            send(&wanted, round..round + 1)?;
+            let records = records(&bpf.read().at("read")?)?;
+            equal!("records", records.len(), 1);
+            let data = records.first().and_then(|record| record.data.get(4 + 28..));
+            equal!("payload", data, Some(payload(round).as_slice()));
+        }
+        Ok(())
+    };
+    let result = rounds();
+    turn(0).at(&switch)?;
+    result
 }
 
 fn filter_cuts(bench: &Bench) -> Verdict {
