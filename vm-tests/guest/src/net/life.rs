@@ -49,6 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         if is_asked("gone-ends-read") {
             good &= reporter.case("gone-ends-read", || gone_ends_read(subject));
         }
+        if is_asked("renamed-goes-on") {
+            good &= reporter.case("renamed-goes-on", || renamed_goes_on(subject));
+        }
         for (what, interfaces, make) in STORMS {
             let name = format!("{what}-comes-and-goes");
             if is_asked(&name) {
@@ -74,6 +77,30 @@ fn gone_ends_read(subject: Subject) -> Verdict {
     pair.into_cloned().destroy().at("destroying the pair")?;
     equal!("errno of read", child.finish(SOON)?, libc::ENXIO);
     equal!("read after it", bpf.read(), Err(Errno(libc::ENXIO)));
+    Ok(())
+}
+
+/// A new name is announced as a departure, and is none.
+fn renamed_goes_on(subject: Subject) -> Verdict {
+    const NAME: &str = "renamed21";
+    let pair = Epair::new(21)?;
+    let bpf = subject.open()?;
+    bpf.attach(&pair.a).at("BIOCSETIF")?;
+    bpf.fd.set_nonblocking(true)?;
+    let port = writer(&pair.b)?;
+    ifnet::run(&format!("ifconfig {} name {NAME}", pair.a))?;
+    let name = bpf.interface();
+    let by_old = subject.open()?.attach(&pair.a);
+    let by_new = subject.open()?.attach(NAME);
+    let written = port.fd.write(&ethernet(BROADCASTS, 100));
+    let heard = eventually(SOON, || bpf.read().is_ok_and(|bytes| !bytes.is_empty()));
+    // The pair goes by its own name.
+    ifnet::run(&format!("ifconfig {NAME} name {}", pair.a))?;
+    equal!("BIOCGETIF", name.as_deref(), Ok(NAME));
+    equal!("BIOCSETIF of the old name", by_old, Err(Errno(libc::ENXIO)));
+    equal!("BIOCSETIF of the new name", by_new, Ok(()));
+    equal!("write", written, Ok(100));
+    ensure!(heard, "the capture ended");
     Ok(())
 }
 
