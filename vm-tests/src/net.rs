@@ -82,7 +82,8 @@ fn groups(driver: Driver, part: Part, options: &NetOptions) -> Vec<Group> {
         }
         Part::Life => {
             let (cycles, moves) = (share(options.cycles), share(options.moves));
-            let command = format!("net-life {subject} --cycles {cycles} --moves {moves}");
+            let cases = if stock { CALM } else { "" };
+            let command = format!("net-life {subject} --cycles {cycles} --moves {moves} {cases}");
             (["life", "life-control"], command, 600 + 30 * (cycles + moves))
         }
         Part::Reload => {
@@ -114,12 +115,12 @@ fn groups(driver: Driver, part: Part, options: &NetOptions) -> Vec<Group> {
         }
         Part::Life => {
             let storms = "epair-comes-and-goes tap-and-vlan-comes-and-goes";
-            let mut controls = vec![format!("net-life {subject} --cycles 2 --spoil stop {storms}")];
-            if stock {
+            vec![if stock {
                 // What bpfrs promises beyond stock, asked of stock.
-                controls.push("net-life --device /dev/bpf --moves 3 vnet-moves".into());
-            }
-            controls
+                "net-life --device /dev/bpf --moves 3 vnet-moves".into()
+            } else {
+                format!("net-life {subject} --cycles 2 --spoil stop {storms}")
+            }]
         }
         Part::Reload => vec![format!("net-reload {subject} --count 1 --spoil down")],
     };
@@ -127,6 +128,10 @@ fn groups(driver: Driver, part: Part, options: &NetOptions) -> Vec<Group> {
     groups.push(group(names[1], true, controls));
     groups
 }
+
+/// What stock can be asked of interfaces that come and go. Not that they do so while it attaches to
+/// them: in 12.1 `bpf_setif()` may look into one that is gone, and panics.
+const CALM: &str = "gone-ends-read renamed-goes-on vnet-moves names-in-a-vnet nodes-in-a-jail";
 
 /// Tables of what was counted.
 fn show(told: &[(String, Message)]) {
@@ -184,7 +189,8 @@ mod tests {
                 let groups = groups(driver, part, &options);
                 let judged: Vec<bool> = groups.iter().map(|g| g.must_fail).collect();
                 assert_eq!(judged, [false, true]);
-                assert!(groups[1].commands[0].0.contains("--spoil"));
+                let control = &groups[1].commands[0].0;
+                assert!(control.contains("--spoil") || control.ends_with("vnet-moves"));
             }
             assert!(groups(driver, Part::Parity, &options)[0].commands[0].0.ends_with("lo0 tap"));
         }
