@@ -71,19 +71,15 @@ fn each_kind() -> Vec<(Kind, Vec<Insn>)> {
     ];
     let transport = [
         insn(LDB, 0, 0, 0),
-        insn(JEQ, 0, 4, 6),
+        // Where it is not TCP, nobody asks for A.
+        insn(JEQ, 0, 5, 6),
         insn(LDH, 0, 0, 2),
-        insn(JSET, 2, 0, 0x1fff),
+        insn(JSET, 3, 0, 0x1fff),
         insn(LDXB, 0, 0, 1),
         insn(0x50, 0, 0, 1), // ldb [x + 1]
         insn(RET_A, 0, 0, 0),
+        NO,
     ];
-    let mut transport = transport.to_vec();
-    // Where it is not TCP, nobody asks for A.
-    transport.insert(6, insn(RET_A, 0, 0, 0));
-    transport[7] = NO;
-    transport[1].jf = 5;
-    transport[3].jt = 3;
     let set = [
         insn(LDB, 0, 0, 0),
         insn(JEQ, 4, 0, 1),
@@ -126,7 +122,7 @@ fn each_kind() -> Vec<(Kind, Vec<Insn>)> {
         (Kind::OneOf, vec![insn(LDB, 0, 0, 0), insn(JEQ, 1, 0, 6), insn(JEQ, 0, 1, 1), YES, NO]),
         (Kind::Set, set.to_vec()),
         (Kind::Fragment, fragment.to_vec()),
-        (Kind::Transport, transport),
+        (Kind::Transport, transport.to_vec()),
         (Kind::Ports, ports.to_vec()),
     ]
 }

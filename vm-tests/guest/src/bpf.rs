@@ -123,7 +123,7 @@ impl Bpf {
     }
 
     pub(crate) fn attach(&self, interface: &str) -> Result<()> {
-        self.fd.ioctl(BIOCSETIF, &mut ifnet::request(interface))
+        self.fd.ioctl(BIOCSETIF, &mut ifnet::request::<32>(interface))
     }
 
     pub(crate) fn interface(&self) -> Result<String> {

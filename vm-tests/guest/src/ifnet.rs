@@ -32,9 +32,9 @@ const NAME: usize = 16;
 /// A program of the system is done by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// struct ifreq with the name filled in.
-pub(crate) fn request(interface: &str) -> [u8; 32] {
-    let mut request = [0; 32];
+/// struct ifreq, or another one that begins with a name, with that filled in.
+pub(crate) fn request<const SIZE: usize>(interface: &str) -> [u8; SIZE] {
+    let mut request = [0; SIZE];
     for (to, from) in request.iter_mut().zip(interface.bytes().take(NAME - 1)) {
         *to = from;
     }
@@ -75,8 +75,7 @@ pub(crate) fn wait_for_link(interface: &str) -> Verdict {
     const STATUS: usize = NAME + 8;
     let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0).at("socket")?;
     let active = eventually(PATIENCE, || {
-        let mut media = [0; 48];
-        media[..NAME].copy_from_slice(&request(interface)[..NAME]);
+        let mut media: [u8; 48] = request(interface);
         socket.ioctl(SIOCGIFMEDIA, &mut media).is_ok() && media[STATUS..STATUS + 4] == LINK
     });
     ensure!(active, "{interface} has no link");
@@ -94,8 +93,7 @@ pub(crate) fn netmap(interface: &str) -> core::result::Result<Fd, Trouble> {
         return Err(Trouble::NotHere("no netmap(4) here".into()));
     }
     let netmap = netmap.at("/dev/netmap")?;
-    let mut request = [0; 60];
-    request[..NAME].copy_from_slice(&self::request(interface)[..NAME]);
+    let mut request: [u8; 60] = request(interface);
     request[VERSION..VERSION + 4].copy_from_slice(&14_u32.to_ne_bytes());
     request[FLAGS..FLAGS + 4].copy_from_slice(&1_u32.to_ne_bytes());
     netmap.ioctl(NIOCREGIF, &mut request).at(&format!("NIOCREGIF {interface}"))?;

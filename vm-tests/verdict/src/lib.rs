@@ -6,7 +6,7 @@ pub mod net;
 
 use bpfrs_vm_protocol::{AfterRevoke, Memory, Race, Times};
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
+use comfy_table::{Row, Table, presets};
 use serde::Serialize;
 
 /// The positive control must be dead by then, in seconds.
@@ -242,13 +242,19 @@ pub fn outcome(column: &Column) -> String {
     }
 }
 
-/// All columns side by side.
-pub fn table(columns: &[Column]) -> Table {
+/// An empty table, as Markdown has them.
+fn markdown(header: impl Into<Row>) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header(header);
+    table
+}
+
+/// All columns side by side.
+pub fn table(columns: &[Column]) -> Table {
     let mut header = vec![String::new()];
     header.extend(columns.iter().map(Column::title));
-    table.set_header(header);
+    let mut table = markdown(header);
     let mut row = |name: &str, value: &dyn Fn(&Column) -> String| {
         let values: Vec<String> = columns.iter().map(value).collect();
         // What nobody can tell here.

@@ -7,12 +7,7 @@ use bpfrs_vm_protocol::net::{Life, Parity, Reload};
 use bpfrs_vm_protocol::parity::Differences;
 use comfy_table::Table;
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(header);
-    table
-}
+use crate::markdown;
 
 /// 0, or of what kind they are.
 fn differences(d: &Differences) -> String {
@@ -31,7 +26,7 @@ fn differences(d: &Differences) -> String {
 
 /// Two captures on one interface.
 pub fn parity_table(rows: &[(String, &Parity)]) -> Table {
-    let mut table = table(&[
+    let mut table = markdown([
         "",
         "interface",
         "direction",
@@ -71,7 +66,7 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
 
 /// Interfaces that came and went.
 pub fn life_table(rows: &[(String, &Life)]) -> Table {
-    let mut table = table(&[
+    let mut table = markdown([
         "", "what", "cycles", "attached", "packets", "revokes", "blocked", "asleep", "ends",
     ]);
     for (title, row) in rows {
@@ -92,7 +87,7 @@ pub fn life_table(rows: &[(String, &Life)]) -> Table {
 
 /// Traffic while the module came and went.
 pub fn reload_table(rows: &[(String, &Reload)]) -> Table {
-    let mut table = table(&["", "reloads", "captured", "requests", "lost"]);
+    let mut table = markdown(["", "reloads", "captured", "requests", "lost"]);
     for (title, row) in rows {
         table.add_row([
             title.clone(),

@@ -74,8 +74,7 @@ fn as_stock(subject: Subject, mode: Mode) -> Verdict {
 /// A frame's number, whoever it is from.
 fn number_of_any(frame: &[u8]) -> Option<u32> {
     let mut frame = frame.to_vec();
-    let [source] = [ethernet(0, 64)].map(|frame| frame.get(SOURCE).map(<[u8]>::to_vec));
-    frame.get_mut(SOURCE)?.copy_from_slice(&source?);
+    frame.get_mut(SOURCE)?.copy_from_slice(ethernet(0, 64).get(SOURCE)?);
     number_of(&frame)
 }
 
@@ -104,7 +103,6 @@ fn written(pair: &Epair, writer: Bpf, subject: Subject, mode: Mode) -> Result<Ca
         bpf.fd.set_nonblocking(true)?;
     }
     ears[3].1.set_direction(bpf::D_IN)?;
-    // The interface's address, which write(2) puts in.
     for number in FRAMES {
         let frame = ethernet(number, 64);
         equal!("write", ears[0].1.fd.write(&frame), Ok(frame.len()));
