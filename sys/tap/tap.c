@@ -24,6 +24,7 @@
 #include <sys/eventhandler.h>
 #include <sys/jail.h>
 #include <sys/kernel.h>
+#include <sys/linker.h>
 #include <sys/lock.h>
 #include <sys/malloc.h>
 #include <sys/mbuf.h>
@@ -96,8 +97,9 @@ static u_int	bpfrs_consumer_calls;	/* of bc_departed; with the lock */
 static bool	bpfrs_stays;		/* the kernel has a pointer to us */
 
 /*
- * What the interfaces that we know of had at these places: ether_input() and
- * looutput(), which have no public names.
+ * What belongs at these places: ether_input() and looutput(), which no header
+ * declares.  The kernel's symbol table knows them; without one it is what the
+ * first interface that we take had there.
  */
 static uintptr_t bpfrs_ether_input;
 static uintptr_t bpfrs_lo_output;
@@ -442,6 +444,25 @@ bpfrs_show_frame(struct bpfrs_if *bif, struct mbuf *m)
 	m->m_len += ETHER_HDR_LEN;
 }
 
+/*
+ * What comes next for a received frame, inside the network epoch.
+ *
+ * Whoever was beneath us may have left, putting back what it found: what was
+ * saved must not be called any more then (netmap(4) would jump to NULL).  That
+ * cannot be excluded, but is made as unlikely as it is without us.
+ */
+static input_fn *
+bpfrs_next_input(const struct bpfrs_if *bif, struct ifnet *ifp)
+{
+	uintptr_t next;
+
+	next = bif != NULL ? bif->bif_input.sp_saved : 0;
+	/* No record: a copy of the pointer, of one that we do not know. */
+	if (next == 0 || *PLACE(ifp, if_input) == bpfrs_ether_input)
+		next = bpfrs_ether_input;
+	return ((input_fn *)next);
+}
+
 /* if_input of an Ethernet: one frame, or several in a chain. */
 static void
 bpfrs_input(struct ifnet *ifp, struct mbuf *m)
@@ -449,21 +470,18 @@ bpfrs_input(struct ifnet *ifp, struct mbuf *m)
 	struct epoch_tracker et;
 	struct bpfrs_if *bif;
 	struct mbuf *frame;
-	uintptr_t next;
+	input_fn *next;
 
 	epoch_enter_preempt(net_epoch_preempt, &et);
 	bif = bpfrs_lookup(ifp);
-	next = bif != NULL ? bif->bif_input.sp_saved : 0;
-	if (next == 0)
-		/* A copy of the pointer, of one that we do not know. */
-		next = bpfrs_ether_input;
 	if (bif != NULL && bif->bif_on && (ifp->if_flags & IFF_UP) != 0)
 		for (frame = m; frame != NULL; frame = frame->m_nextpkt)
 			/* ether_input() drops the others before its tap. */
 			if (frame->m_len >= ETHER_HDR_LEN)
 				bpfrs_show_frame(bif, frame);
+	next = bpfrs_next_input(bif, ifp);
 	epoch_exit_preempt(net_epoch_preempt, &et);
-	((input_fn *)next)(ifp, m);
+	next(ifp, m);
 }
 
 /* if_transmit of an Ethernet. */
@@ -476,7 +494,6 @@ bpfrs_transmit(struct ifnet *ifp, struct mbuf *m)
 
 	epoch_enter_preempt(net_epoch_preempt, &et);
 	bif = bpfrs_lookup(ifp);
-	next = bif != NULL ? bif->bif_output.sp_saved : 0;
 	/*
 	 * Not what a driver refuses, and not the copy that stock takes for the
 	 * outgoing half of a write(2) with BIOCFEEDBACK.
@@ -485,6 +502,7 @@ bpfrs_transmit(struct ifnet *ifp, struct mbuf *m)
 	    (ifp->if_drv_flags & IFF_DRV_RUNNING) != 0 &&
 	    ((m->m_flags & M_PROMISC) == 0 || m->m_pkthdr.rcvif != NULL))
 		bpfrs_show_frame(bif, m);
+	next = bif != NULL ? bif->bif_output.sp_saved : 0;
 	epoch_exit_preempt(net_epoch_preempt, &et);
 	if (next == 0) {
 		/* The interface is gone: as if_dead(9) would. */
@@ -732,12 +750,21 @@ bpfrs_tap_unload(void)
 	return (0);
 }
 
+static uintptr_t
+bpfrs_kernel_symbol(const char *name)
+{
+
+	return ((uintptr_t)linker_file_lookup_symbol(linker_kernel_file, name, 0));
+}
+
 static int
 bpfrs_tap_modevent(module_t mod __unused, int what, void *arg __unused)
 {
 
 	switch (what) {
 	case MOD_LOAD:
+		bpfrs_ether_input = bpfrs_kernel_symbol("ether_input");
+		bpfrs_lo_output = bpfrs_kernel_symbol("looutput");
 		bpfrs_departure_tag = EVENTHANDLER_REGISTER(
 		    ifnet_departure_event, bpfrs_ifdeparture, NULL,
 		    EVENTHANDLER_PRI_ANY);
