@@ -32,6 +32,8 @@ const STOCK: &str = "/dev/bpf";
 
 /// What was sent has arrived by then, even on a busy host.
 const ARRIVAL: Duration = Duration::from_secs(5);
+/// What nobody expects has been captured by then.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// The driver that is tried.
 #[derive(Clone, Copy)]
@@ -66,6 +68,14 @@ fn writer(interface: &str) -> Result<Bpf, Trouble> {
     bpf.set_header_complete()?;
     // Reads nothing: its buffers must not fill.
     bpf.set_filter(bpf::BIOCSETF, &bpf::REJECT)?;
+    Ok(bpf)
+}
+
+/// Captures what an interface receives; reads do not block.
+fn listener(bpf: Bpf, interface: &str) -> Result<Bpf, Trouble> {
+    bpf.attach(interface).at(interface)?;
+    bpf.set_direction(bpf::D_IN)?;
+    bpf.fd.set_nonblocking(true)?;
     Ok(bpf)
 }
 

@@ -13,7 +13,7 @@ use bpfrs_vm_protocol::net::Parity;
 use bpfrs_vm_protocol::parity::{Frame, compare, compare_by_place};
 
 use super::wires::{Direction, KINDS, Wire};
-use super::{ARRIVAL, STOCK, Subject, counted, exceptions, frame, writes};
+use super::{ARRIVAL, QUIET, STOCK, Subject, counted, exceptions, frame, writes};
 use crate::arguments::Arguments;
 use crate::bpf::{self, ACCEPT, Bpf, Instruction, jump, records, statement};
 use crate::report::{self, Reporter};
@@ -25,8 +25,6 @@ use crate::tests::{Trouble, Verdict, While, ensure, equal};
 const BATCH: u32 = 40;
 /// The largest buffer there is: the drivers cut it down to what they allow.
 const BUFFER: u32 = 1 << 30;
-/// What nobody expects has been captured by then.
-const QUIET: Duration = Duration::from_millis(200);
 /// After so many bad batches it is clear.
 const ENOUGH: u32 = 2;
 

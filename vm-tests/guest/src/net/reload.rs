@@ -12,9 +12,9 @@ use bpfrs_vm_protocol::frame::{BROADCASTS, ethernet, number_of};
 use bpfrs_vm_protocol::net::Reload;
 
 use super::echo::Echo;
-use super::{STOCK, Subject, counted, writer};
+use super::{STOCK, Subject, counted, listener, writer};
 use crate::arguments::Arguments;
-use crate::bpf::{self, Bpf, records};
+use crate::bpf::{Bpf, records};
 use crate::driver::{self, eventually};
 use crate::ifnet::{self, Cloned, Epair, Jail};
 use crate::report;
@@ -198,6 +198,9 @@ fn netmap(subject: Subject, module: Option<&Module>, on_top: bool) -> Verdict {
         None => listener(subject.open()?, &pair.a)?,
     };
     far.fd.write(&ethernet(BROADCASTS, 100)).at("write")?;
+    // With a frame in hand when it goes, netmap(4) may call a pointer that it has just cleared.
+    let arrived = taken.poll(libc::POLLIN, Some(TRAFFIC)).at("poll of netmap")?;
+    ensure!(arrived & libc::POLLIN != 0, "netmap has no frame");
     if on_top {
         drop(capture);
         id = again(module, id)?;
@@ -235,11 +238,4 @@ fn again(module: Option<&Module>, id: Option<i32>) -> Result<Option<i32>, Troubl
         Module::unload_unused(id).at("kldunload")?;
     }
     module.map(Module::load).transpose()
-}
-
-fn listener(bpf: Bpf, interface: &str) -> Result<Bpf, Trouble> {
-    bpf.attach(interface).at(interface)?;
-    bpf.set_direction(bpf::D_IN)?;
-    bpf.fd.set_nonblocking(true)?;
-    Ok(bpf)
 }

@@ -6,10 +6,12 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use bpfrs_vm_protocol::frame::{SMALLEST, TAG_LENGTH, ethernet, number_of, size_of, tagged};
+use bpfrs_vm_protocol::frame::{
+    BROADCASTS, SMALLEST, TAG_LENGTH, ethernet, number_of, size_of, tagged,
+};
 use bpfrs_vm_protocol::parity::Frame;
 
-use super::writer;
+use super::{ARRIVAL, QUIET, STOCK, listener, writer};
 use crate::bpf::Bpf;
 use crate::ifnet::{self, Cloned, Epair};
 use crate::loopback::{Sender, silent_receiver};
@@ -263,11 +265,31 @@ fn cards(near: &str, far: &str) -> Result<Wire, Trouble> {
         }
         ifnet::up(name).at(name)?;
     }
+    settle(near, far)?;
+    // A card is promiscuous before it receives what is not for it.
+    Ok(Wire::new(near, Some(Port::Bpf(writer(far)?)), Some(Port::Bpf(writer(near)?))))
+}
+
+/// Waits until cards on one hub have links and receive: what is sent to a card that is not ready waits
+/// outside, and frames sent later may overtake it.
+fn settle(near: &str, far: &str) -> Verdict {
     for name in [near, far] {
         ifnet::wait_for_link(name)?;
     }
-    // A card is promiscuous before it receives what is not for it.
-    Ok(Wire::new(near, Some(Port::Bpf(writer(far)?)), Some(Port::Bpf(writer(near)?))))
+    for (from, to) in [(near, far), (far, near)] {
+        let (from, ear) = (writer(from)?, listener(Bpf::open(STOCK).at(STOCK)?, to)?);
+        ear.set_immediate(true).at("BIOCIMMEDIATE")?;
+        let heard = || Ok::<_, Trouble>(ear.fd.poll(libc::POLLIN, Some(QUIET)).at("poll")? != 0);
+        let deadline = sys::now() + ARRIVAL;
+        while !heard()? {
+            ensure!(sys::now() < deadline, "{to} does not receive");
+            from.fd.write(&ethernet(BROADCASTS, SMALLEST)).at("write")?;
+        }
+        while heard()? {
+            ear.flush().at("BIOCFLUSH")?;
+        }
+    }
+    Ok(())
 }
 
 /// A card whose driver hands over chains of frames, and which pads.
@@ -284,6 +306,6 @@ fn vlan_on_em(interface: &str, wrapped: bool) -> Result<Wire, Trouble> {
     for state in ["down", "up"] {
         ifnet::run(&format!("ifconfig em0 {state}"))?;
     }
-    ifnet::wait_for_link("em0")?;
+    settle("em0", "vtnet0")?;
     Ok(Wire { smallest: PADDED, ..wire })
 }
