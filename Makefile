@@ -6,7 +6,7 @@
 
 .POSIX:
 .PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test \
-	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net \
+	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net vm-bench \
 	load unload install clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
 	@echo "make vm-net          real interfaces in a FreeBSD guest, beside stock; hours under emulation"
+	@echo "make vm-bench        what stock and bpfrs add to a packet on lo0, in a FreeBSD guest"
 	@echo "make loom, shuttle   the driver under a model checker: see docs/proof.md"
 	@echo "make life            the state machine of an open's life, explored"
 	@echo "make controls        break the driver on purpose and see it caught"
@@ -99,6 +100,9 @@ vm-race:
 
 vm-net:
 	@sys/build/vm.sh net
+
+vm-bench:
+	@sys/build/vm.sh bench
 
 # Not with load first: GNU make has a directive of that name.
 install load unload:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #![doc = include_str!("../README.md")]
 
+mod bench;
 mod console;
 mod findings;
 mod group;
@@ -43,6 +44,8 @@ enum Command {
     Race(RaceOptions),
     /// Real interfaces beside stock, interfaces that come and go, reloads under traffic, in every guest
     Net(NetOptions),
+    /// What a packet on lo0 costs with stock and with bpfrs, in every guest that is no debug kernel
+    Bench(BenchOptions),
     /// Boots one guest, with the console here
     Shell(ShellOptions),
     /// Shows which guests there are
@@ -171,6 +174,21 @@ struct NetOptions {
 }
 
 #[derive(Args)]
+struct BenchOptions {
+    #[command(flatten)]
+    place: Place,
+    /// Packets in a round, for each way of listening
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
+    packets: u64,
+    /// Rounds, of which the middle one counts
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Every measurement as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct ShellOptions {
     #[command(flatten)]
     place: Place,
@@ -196,6 +214,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Test(options) => &options.place,
         Command::Race(options) => &options.place,
         Command::Net(options) => &options.place,
+        Command::Bench(options) => &options.place,
         Command::Shell(options) => &options.place,
         Command::List(place) => place,
     };
@@ -215,6 +234,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Race(options) => race::run(&guests, &place.hardware(), options),
         Command::Net(options) => net::run(&guests, place.hardware(), options),
+        Command::Bench(options) => bench::run(&guests, place.hardware(), options),
         Command::Shell(options) => shell(&guests[0], &place.hardware(), options.bare),
         Command::List(_) => {
             for guest in &guests {

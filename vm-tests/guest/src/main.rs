@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod after_revoke;
 mod arguments;
+mod bench;
 mod bpf;
 mod driver;
 mod ifnet;
@@ -36,6 +37,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
   net-reload    traffic while the module is loaded again     --device PATTERN --stock --module PATH --count N --spoil down
+  bench         what bpf adds to a packet on lo0             --device PATTERN --frames N --count N
   resend        the messages of the command before, once more
 A PATTERN is a path; %d in it stands for the number of the node.";
 
@@ -63,6 +65,7 @@ fn run(arguments: &[&'static str]) -> i32 {
         "net-parity" => net::parity(&arguments),
         "net-life" => net::life(&arguments),
         "net-reload" => net::reload(&arguments),
+        "bench" => bench::run(&arguments),
         "resend" => report::resend(),
         other => {
             report::human(&format!("bpfrs-guest: no command {other}\n{USAGE}"));

@@ -763,6 +763,11 @@ pub(crate) fn now() -> Duration {
     clock(libc::CLOCK_MONOTONIC)
 }
 
+/// Time that this process had of the processors.
+pub(crate) fn processor_time() -> Duration {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// Time of day.
 pub(crate) fn wall_clock() -> Duration {
     clock(libc::CLOCK_REALTIME)

@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+pub mod bench;
 pub mod frame;
 pub mod histogram;
 pub mod net;
@@ -49,6 +50,8 @@ pub enum Message {
     Life(net::Life),
     /// Traffic while the module came and went.
     Reload(net::Reload),
+    /// What packets cost one way of listening.
+    Cost(bench::Cost),
     /// The last message of a command: so many came before it.
     End {
         /// Number of messages before this one.

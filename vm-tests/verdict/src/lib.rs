@@ -2,6 +2,7 @@
 //! How runs of a reproducer are judged, and shown side by side: those in a guest (`make vm-race`)
 //! and those on the host (`make demo`).
 
+pub mod bench;
 pub mod net;
 
 use bpfrs_vm_protocol::{AfterRevoke, Memory, Race, Times};

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-2-Clause
+//! `bench`: what stock and bpfrs add to a packet, in every guest.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bpfrs_verdict::bench::cost_table;
+use bpfrs_vm_protocol::Message;
+use bpfrs_vm_protocol::bench::Cost;
+
+use crate::BenchOptions;
+use crate::group::{Boot, Group};
+use crate::guest::Guest;
+use crate::machine::Hardware;
+use crate::payload::{self, Module};
+use crate::tap::Tap;
+
+/// A round of everything, in seconds, at the worst.
+const ROUND: u64 = 600;
+
+pub(crate) fn run(
+    guests: &[Guest],
+    hardware: Hardware,
+    options: &BenchOptions,
+) -> Result<ExitCode> {
+    // INVARIANTS and WITNESS cost more than what is to be measured.
+    let guests: Vec<&Guest> = guests.iter().filter(|guest| !guest.debug).collect();
+    anyhow::ensure!(!guests.is_empty(), "there are only guests with debug kernels");
+    let mut tap = Tap::default();
+    let mut told: Vec<(String, Vec<Cost>)> = Vec::new();
+    for guest in guests {
+        let bar = crate::progress(format!("{}: building", guest.name));
+        let payload = payload::make(guest, &[Module::Bpfrs])?;
+        bar.finish_and_clear();
+        let boot = Boot { series: "bench", guest, hardware: &hardware, payload: &payload };
+        let group = Group {
+            name: "bench".into(),
+            setup: vec![Module::Bpfrs.load()],
+            guarded: false,
+            must_fail: false,
+            commands: vec![(command(options), ROUND * (options.rounds + 1))],
+        };
+        let costs = group.run(&boot, &mut tap)?.into_iter().filter_map(|message| match message {
+            Message::Cost(cost) => Some(cost),
+            _ => None,
+        });
+        told.push((guest.name.clone(), costs.collect()));
+    }
+    for (guest, costs) in &told {
+        println!("{}\n", cost_table(guest, costs));
+    }
+    println!(
+        "# processor time of sender and listeners for each packet; medians of {} rounds",
+        options.rounds
+    );
+    if let Some(path) = &options.json {
+        crate::write_file(path, &serde_json::to_string_pretty(&told)?)?;
+    }
+    println!("# consoles: {}/bench-*/console.log", payload::work_folder().display());
+    Ok(if tap.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn command(options: &BenchOptions) -> String {
+    format!("/mnt/bpfrs-guest bench --frames {} --count {}", options.packets, options.rounds)
+}
