@@ -418,6 +418,27 @@ bpfrs_show(struct bpfrs_if *bif, const void *hdr, size_t hdrlen,
 }
 
 /*
+ * A packet behind the header hdr: in one piece where there is room in front of
+ * it, which is the case for what this host has made.  It is ours for now.
+ */
+static void
+bpfrs_show_behind(struct bpfrs_if *bif, const void *hdr, size_t hdrlen,
+    struct mbuf *m, bool in)
+{
+
+	if (M_LEADINGSPACE(m) < (int)hdrlen) {
+		bpfrs_show(bif, hdr, hdrlen, m, in);
+		return;
+	}
+	m->m_data -= hdrlen;
+	m->m_len += hdrlen;
+	memcpy(mtod(m, void *), hdr, hdrlen);
+	bpfrs_show(bif, NULL, 0, m, in);
+	m->m_len -= hdrlen;
+	m->m_data += hdrlen;
+}
+
+/*
  * A frame, as the stock tap shows it: with the VLAN tag that the interface took
  * out of it, or is to put in, back in its place.
  */
@@ -539,7 +560,7 @@ bpfrs_output(struct ifnet *ifp, struct mbuf *m, const struct sockaddr *dst,
 	if (bif != NULL && bif->bif_on && (af == AF_INET || af == AF_INET6) &&
 	    (ro == NULL || (ro->ro_flags & (RT_REJECT | RT_BLACKHOLE)) == 0) &&
 	    ((m->m_flags & M_MCAST) == 0 || lo == ifp))
-		bpfrs_show(bif, &af, sizeof(af), m, lo == ifp);
+		bpfrs_show_behind(bif, &af, sizeof(af), m, lo == ifp);
 	epoch_exit_preempt(net_epoch_preempt, &et);
 	return (((output_fn *)bpfrs_lo_output)(ifp, m, dst, ro));
 }
