@@ -7,7 +7,7 @@
 
 use crate::bpf_d::BpfD;
 use crate::buffer::Buffers;
-use crate::kpi::epoch::{Ref, Slot, pin};
+use crate::kpi::epoch::{Guard, Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::ifnet::{Ifnet, Key, Name, TapInfo};
 use crate::kpi::lock::{Control, ControlGuard};
@@ -230,14 +230,12 @@ pub(crate) fn release_all() {
 }
 
 /// One packet of a tapped interface. `inbound`: it came by this interface.
-pub(crate) fn packet(key: Key, packet: &Packet<'_>, inbound: bool) {
-    pin(|guard| {
-        let taps = TAPS.load(guard);
-        let tap = taps.and_then(|taps| taps.iter().find(|tap| tap.ifnet.key() == key));
-        let Some(peers) = tap.and_then(|tap| tap.peers.load(guard)) else { return };
-        let mut clock = Clock::new();
-        for d in peers.iter() {
-            d.capture(packet, inbound, &mut clock, guard);
-        }
-    });
+pub(crate) fn packet(key: Key, packet: &Packet<'_>, inbound: bool, guard: &Guard) {
+    let taps = TAPS.load(guard);
+    let tap = taps.and_then(|taps| taps.iter().find(|tap| tap.ifnet.key() == key));
+    let Some(peers) = tap.and_then(|tap| tap.peers.load(guard)) else { return };
+    let mut clock = Clock::new();
+    for d in peers.iter() {
+        d.capture(packet, inbound, &mut clock, guard);
+    }
 }

@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 use bpfrs_sys as sys;
 
 use super::devfs::Cdev;
-use super::epoch::Ref;
+use super::epoch::{self, Ref};
 use super::errno::Errno;
 use super::ifnet::Key;
 use super::kqueue::{self, Event, Filter, Knote};
@@ -208,7 +208,7 @@ extern "C" fn bpfrs_rs_ifdeparture(ifnet: *mut sys::bpfrs_if) {
 ///
 /// # Safety
 /// `header` has `header_len` bytes, `chain` is an mbuf chain; both stay as
-/// they are during the call.
+/// they are during the call, which is made inside the network epoch.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_rs_tap(
     ifnet: *mut sys::bpfrs_if,
@@ -225,5 +225,8 @@ unsafe extern "C" fn bpfrs_rs_tap(
     };
     // SAFETY: by the contract of this function.
     let packet = unsafe { Packet::new(header, chain) };
-    tap::packet(Key::of(ifnet), &packet, inbound != 0);
+    // SAFETY: by the contract of this function.
+    unsafe {
+        epoch::within(|guard| tap::packet(Key::of(ifnet), &packet, inbound != 0, guard));
+    }
 }

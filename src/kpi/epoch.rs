@@ -51,6 +51,15 @@ pub fn pin<R>(section: impl FnOnce(&Guard) -> R) -> R {
     section(&Guard { not_send: PhantomData })
 }
 
+/// Runs `section` inside a section that somebody else entered: a packet comes in
+/// one, and entering another costs as much as a descriptor's filter.
+///
+/// # Safety
+/// This thread is inside the network epoch, until this returns.
+pub(super) unsafe fn within<R>(section: impl FnOnce(&Guard) -> R) -> R {
+    section(&Guard { not_send: PhantomData })
+}
+
 /// Objects that have memory, over all `T`: an unload waits for the last one.
 static OBJECTS: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
 
