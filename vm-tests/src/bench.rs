@@ -4,14 +4,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bpfrs_verdict::bench::cost_table;
+use bpfrs_verdict::bench::{Unit, cost_table};
 use bpfrs_vm_protocol::Message;
 use bpfrs_vm_protocol::bench::Cost;
 
 use crate::BenchOptions;
 use crate::group::{Boot, Group};
 use crate::guest::Guest;
-use crate::machine::Hardware;
+use crate::machine::{Hardware, Monitor, NS_PER_INSTRUCTION};
 use crate::payload::{self, Module};
 use crate::tap::Tap;
 
@@ -23,6 +23,15 @@ pub(crate) fn run(
     hardware: Hardware,
     options: &BenchOptions,
 ) -> Result<ExitCode> {
+    let (hardware, unit) = if options.instructions {
+        anyhow::ensure!(hardware.monitor == Monitor::Qemu, "only QEMU counts instructions");
+        (
+            Hardware { instructions: true, cpus: 1, ..hardware },
+            Unit::Instructions(NS_PER_INSTRUCTION),
+        )
+    } else {
+        (hardware, Unit::Nanoseconds)
+    };
     // INVARIANTS and WITNESS cost more than what is to be measured.
     let guests: Vec<&Guest> = guests.iter().filter(|guest| !guest.debug).collect();
     anyhow::ensure!(!guests.is_empty(), "there are only guests with debug kernels");
@@ -47,10 +56,10 @@ pub(crate) fn run(
         told.push((guest.name.clone(), costs.collect()));
     }
     for (guest, costs) in &told {
-        println!("{}\n", cost_table(guest, costs));
+        println!("{}\n", cost_table(guest, costs, unit));
     }
     println!(
-        "# processor time of sender and listeners for each packet; medians of {} rounds",
+        "# {unit} of sender and listeners for each packet; medians of {} rounds",
         options.rounds
     );
     if let Some(path) = &options.json {

@@ -35,7 +35,13 @@ pub(crate) struct Hardware {
     pub(crate) emulate: bool,
     /// Three network cards, two vtnet and an em, on a hub with nothing else (QEMU only).
     pub(crate) network: bool,
+    /// The guest's clock counts instructions, [`NS_PER_INSTRUCTION`] for each, and stands still when it
+    /// idles: what the host does meanwhile makes no difference (QEMU, one CPU, emulated).
+    pub(crate) instructions: bool,
 }
+
+/// The clock of a guest that counts instructions: `-icount shift=1`.
+pub(crate) const NS_PER_INSTRUCTION: u64 = 2;
 
 /// Variables for the kernel's environment; a guest with a loader of its own does not get them.
 pub(crate) type Environment<'a> = &'a [(&'a str, &'a str)];
@@ -165,7 +171,11 @@ fn qemu(
     folder: &Path,
 ) -> Result<Command> {
     let mut command = Command::new("qemu-system-x86_64");
-    if hardware.emulate || !has_virtualization() {
+    if hardware.instructions {
+        let shift = NS_PER_INSTRUCTION.ilog2();
+        command.args(["-accel", "tcg,thread=single"]);
+        command.args(["-icount", &format!("shift={shift},sleep=off")]);
+    } else if hardware.emulate || !has_virtualization() {
         command.args(["-accel", "tcg,thread=multi"]);
     } else {
         // The first that works: whether KVM does, QEMU finds out itself.

@@ -98,6 +98,7 @@ impl Place {
             memory: self.memory,
             emulate: self.emulate,
             network: false,
+            instructions: false,
         }
     }
 }
@@ -183,6 +184,9 @@ struct BenchOptions {
     /// Rounds, of which the middle one counts
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
+    /// Count instructions instead of time, on one emulated CPU: the same in every run
+    #[arg(long)]
+    instructions: bool,
     /// Every measurement as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

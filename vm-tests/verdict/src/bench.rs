@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! What bpf adds to a packet: stock and bpfrs side by side.
 
+use std::fmt;
+
 use bpfrs_vm_protocol::bench::{Cost, Driver};
 use comfy_table::Table;
 
@@ -64,49 +66,46 @@ fn ratio(value: Option<f64>, of: Option<f64>) -> String {
     }
 }
 
-/// Medians over all rounds. `nobody` is the row of packets that nobody listens to.
-pub fn cost_table(guest: &str, costs: &[Cost]) -> Table {
-    let mut table = markdown([
-        guest,
-        "descriptors",
-        "stock, ns",
-        "bpfrs, ns",
-        "jit, ns",
-        "bpfrs / stock",
-        "jit / stock",
-        "stock, packets/s",
-        "bpfrs, packets/s",
-        "jit, packets/s",
-    ]);
-    for cost in costs.iter().filter(|cost| cost.driver == Driver::Nobody) {
-        let (time, rate) = (number(processor(cost)), number(rate(cost)));
-        let none = String::new;
-        table.add_row([
-            "nobody listens".into(),
-            "0".into(),
-            time.clone(),
-            time.clone(),
-            time,
-            none(),
-            none(),
-            rate.clone(),
-            rate.clone(),
-            rate,
-        ]);
+/// What a cost is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Processor time.
+    Nanoseconds,
+    /// Instructions, of a guest whose clock goes on by so many ns for each.
+    Instructions(u64),
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nanoseconds => "processor time (ns)",
+            Self::Instructions(_) => "instructions",
+        })
+    }
+}
+
+/// Medians over all rounds, first of packets that nobody listens to.
+pub fn cost_table(guest: &str, costs: &[Cost], unit: Unit) -> Table {
+    // A clock that counts instructions knows nothing of packets in a second.
+    let (scale, rates) = match unit {
+        Unit::Nanoseconds => (1, &["stock, packets/s", "bpfrs, packets/s", "jit, packets/s"][..]),
+        Unit::Instructions(nanoseconds) => (nanoseconds.max(1), &[][..]),
+    };
+    let heads = [guest, "descriptors", "stock", "bpfrs", "jit", "bpfrs / stock", "jit / stock"];
+    let mut table = markdown(heads.into_iter().chain(rates.iter().copied()));
+    let mut add = |name: &str, listeners: usize, ways: [&Cost; 3]| {
+        let times = ways.map(processor);
+        let ratios = [times[1], times[2]].map(|time| ratio(time, times[0]));
+        let times = times.map(|time| number(time.map(|time| time / scale as f64)));
+        let rates = ways.map(|cost| number(rate(cost))).into_iter().take(rates.len());
+        let cells = [name.to_string(), listeners.to_string()].into_iter();
+        table.add_row(cells.chain(times).chain(ratios).chain(rates));
+    };
+    for nobody in costs.iter().filter(|cost| cost.driver == Driver::Nobody) {
+        add("nobody listens", 0, [nobody; 3]);
     }
     for row in rows(costs) {
-        table.add_row([
-            row.filter.to_string(),
-            row.listeners.to_string(),
-            number(processor(row.stock)),
-            number(processor(row.bpfrs)),
-            number(processor(row.jit)),
-            ratio(processor(row.bpfrs), processor(row.stock)),
-            ratio(processor(row.jit), processor(row.stock)),
-            number(rate(row.stock)),
-            number(rate(row.bpfrs)),
-            number(rate(row.jit)),
-        ]);
+        add(row.filter, row.listeners, [row.stock, row.bpfrs, row.jit]);
     }
     table
 }
@@ -135,12 +134,16 @@ mod tests {
             cost(Driver::Bpfrs, &[600, 100, 60_000]),
             cost(Driver::Jit, &[300]),
         ];
-        let text = cost_table("plain", &costs).to_string();
-        let row = text.lines().last().unwrap_or_default();
-        let cells: Vec<&str> = row.split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
-        let rates = ["500000"; 3];
-        assert_eq!(cells[..7], ["all", "4", "120", "60", "30", "0.50", "0.25"]);
-        assert_eq!(cells[7..], rates);
+        let last = |unit| {
+            let text = cost_table("plain", &costs, unit).to_string();
+            let row = text.lines().last().unwrap_or_default().split('|').map(str::trim);
+            row.filter(|cell| !cell.is_empty()).map(String::from).collect::<Vec<_>>()
+        };
+        let times = last(Unit::Nanoseconds);
+        assert_eq!(times[..7], ["all", "4", "120", "60", "30", "0.50", "0.25"]);
+        assert_eq!(times[7..], ["500000"; 3]);
+        let counts = last(Unit::Instructions(2));
+        assert_eq!(counts, ["all", "4", "60", "30", "15", "0.50", "0.25"]);
     }
 
     #[test]
