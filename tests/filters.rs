@@ -8,6 +8,7 @@ mod support;
 pub mod targets;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::Unstructured;
 use bpfrs::filter::{Insn, Kind};
@@ -30,6 +31,38 @@ proptest! {
     fn all_machines_agree(data in vec(any::<u8>(), 0..1200)) {
         filter::run(&data);
     }
+}
+
+/// The same for hours: random programs, and many packets for each. How many
+/// answers to compare BPFRS_FILTER_ANSWERS says, where to begin BPFRS_SEED.
+#[test]
+#[ignore = "a billion answers take a while: make soak"]
+fn machines_agree_a_billion_times() {
+    let number = |name, usual: u64| {
+        std::env::var(name).map_or(usual, |number| number.parse().expect("a number"))
+    };
+    let wanted = number("BPFRS_FILTER_ANSWERS", 1_000_000_000);
+    let seed = number("BPFRS_SEED", fastrand::u64(..));
+    println!("BPFRS_SEED={seed}");
+    let (programs, answers) = (AtomicU64::new(0), AtomicU64::new(0));
+    let one_after_another = |seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut data = vec![0; 1 << 14];
+        while answers.load(Ordering::Relaxed) < wanted {
+            random.fill(&mut data);
+            let compared = filter::compare(&mut Unstructured::new(&data), 64);
+            let compared = compared.expect("enough bytes");
+            programs.fetch_add(u64::from(compared != 0), Ordering::Relaxed);
+            answers.fetch_add(compared, Ordering::Relaxed);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || one_after_another(seed.wrapping_add(thread)));
+        }
+    });
+    println!("{} answers of {} programs", answers.into_inner(), programs.into_inner());
 }
 
 fn insn(code: u16, jt: u8, jf: u8, k: u32) -> Insn {
@@ -163,15 +196,11 @@ fn each_step_equals_its_instructions() {
 /// Random programs have steps of all kinds, and the fuzzer with them.
 #[test]
 fn random_programs_have_every_kind() {
-    let mut random = 1u64;
+    let mut random = fastrand::Rng::with_seed(1);
     let mut found = BTreeMap::new();
     for _ in 0..2000 {
-        let data: Vec<u8> = (0..1000)
-            .map(|_| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (random >> 56) as u8
-            })
-            .collect();
+        let mut data = vec![0; 1000];
+        random.fill(&mut data);
         let insns =
             idioms::program(&mut Unstructured::new(&data), filter::insn).expect("enough bytes");
         for kind in compile(&insns).filter().kinds() {

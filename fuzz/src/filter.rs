@@ -233,21 +233,13 @@ struct Shape {
     keep: u8,
 }
 
-/// Checks a valid program on one packet: whole, cut short, and in pieces.
-fn check(insns: &[Insn], program: &Program, packet: &[u8], shape: &Shape) {
+/// Checks a valid program on one packet: whole, cut short, and in pieces. How
+/// many answers were compared.
+fn check(insns: &[Insn], programs: &[Program], packet: &[u8], shape: &Shape) -> u64 {
     let wire_len = packet.len() as u32;
     let expected = answer(insns, packet, wire_len).unwrap_or(0);
-    assert_eq!(
-        program.filter().run_reference(packet),
-        expected,
-        "reference: {insns:?} on {packet:?}"
-    );
-    assert_eq!(program.run(packet), expected, "{insns:?} on {packet:?}");
-
     let bytes = &packet[..usize::from(shape.keep).min(packet.len())];
     let cut = answer(insns, bytes, wire_len).unwrap_or(0);
-    assert_eq!(program.run(&Captured { bytes, wire_len }), cut, "{insns:?} on {bytes:?}");
-
     // The same bytes behind a header and in pieces.
     let (header, rest) = packet.split_at(usize::from(shape.header % 8).min(packet.len()));
     let mut cuts = shape.cuts.map(|cut| usize::from(cut).min(rest.len()));
@@ -255,11 +247,24 @@ fn check(insns: &[Insn], program: &Program, packet: &[u8], shape: &Shape) {
     let [one, two, three] = cuts;
     let chain = Chain::new(&[&rest[..one], &rest[one..two], &rest[two..three], &rest[three..]]);
     let chain = if shape.unmapped { chain.unmapped() } else { chain };
-    let pieces = chain.with_packet(header, |packet| program.run(packet));
-    assert_eq!(pieces, expected, "{insns:?} on {header:?}, {chain:?}");
+
+    let reference = programs[0].filter().run_reference(packet);
+    assert_eq!(reference, expected, "reference: {insns:?} on {packet:?}");
+    for program in programs {
+        assert_eq!(program.run(packet), expected, "{insns:?} on {packet:?}");
+        assert_eq!(program.run(&Captured { bytes, wire_len }), cut, "{insns:?} on {bytes:?}");
+        let pieces = chain.with_packet(header, |packet| program.run(packet));
+        assert_eq!(pieces, expected, "{insns:?} on {header:?}, {chain:?}");
+    }
+    1 + 3 * programs.len() as u64
 }
 
-fn body(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+/// Checks one program on so many packets, or as many as there are bytes for. How
+/// many answers were compared.
+///
+/// # Errors
+/// Too few bytes are no program.
+pub fn compare(u: &mut Unstructured<'_>, packets: usize) -> arbitrary::Result<u64> {
     let shape: Shape = u.arbitrary()?;
     let insns = if shape.kind % 4 < 2 {
         let mut insns = Vec::new();
@@ -278,23 +283,23 @@ fn body(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     assert_eq!(validate(&insns).is_ok(), valid, "validate({insns:?})");
     let programs = [false, true].map(|jit| program(&insns, jit));
     assert!(programs.iter().all(|program| program.is_some() == valid));
-    let [Some(plain), Some(jit)] = programs else { return Ok(()) };
+    let [Some(plain), Some(jit)] = programs else { return Ok(0) };
     assert!(!plain.is_code());
     assert_eq!(jit.is_code(), cfg!(target_arch = "x86_64"), "machine code for {insns:?}");
 
-    for _ in 0..4 {
+    let (programs, mut compared) = ([plain, jit], 0);
+    for _ in 0..packets {
         let packet = idioms::packet(u)?;
-        check(&insns, &plain, &packet, &shape);
-        check(&insns, &jit, &packet, &shape);
+        compared += check(&insns, &programs, &packet, &shape);
         if u.is_empty() {
             break;
         }
     }
-    Ok(())
+    Ok(compared)
 }
 
-/// One program and one packet.
+/// One program and some packets.
 pub fn run(data: &[u8]) {
     // Too few bytes are no program.
-    let _ = body(&mut Unstructured::new(data));
+    let _ = compare(&mut Unstructured::new(data), 4);
 }

@@ -50,6 +50,11 @@ part shuttle 'match($0, /[0-9]+ random/) { n += substr($0, RSTART) }
 
 part controls '/passed/' "$root/sys/build/controls.sh"
 
+# A billion answers of filters, compared.
+cd "$root"
+part filters '/ answers of /' timeout "$most" nice cargo test --quiet --profile measure \
+    --test filters -- --ignored --nocapture
+
 # What is left is for these five; a minute each if there is nothing.
 share=$(((minutes * 60 - $(date +%s) + begin) / 5))
 [ "$share" -ge 60 ] || share=60
