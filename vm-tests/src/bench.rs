@@ -42,13 +42,18 @@ pub(crate) fn run(
         let payload = payload::make(guest, &[Module::Bpfrs])?;
         bar.finish_and_clear();
         let boot = Boot { series: "bench", guest, hardware: &hardware, payload: &payload };
-        let group = Group {
-            name: "bench".into(),
+        let group = |name: &str, must_fail, command: String, rounds: u64| Group {
+            name: name.into(),
             setup: vec![Module::Bpfrs.load()],
             guarded: false,
-            must_fail: false,
-            commands: vec![(command(options), ROUND * (options.rounds + 1))],
+            must_fail,
+            commands: vec![(format!("/mnt/bpfrs-guest bench {command}"), ROUND * (rounds + 1))],
         };
+        let (packets, rounds) = (options.packets, options.rounds);
+        let command = format!("--frames {packets} --count {rounds}");
+        let control = group("control", true, "--frames 64 --count 1 --spoil snaplen".into(), 1);
+        control.run(&boot, &mut tap)?;
+        let group = group("bench", false, command, rounds);
         let costs = group.run(&boot, &mut tap)?.into_iter().filter_map(|message| match message {
             Message::Cost(cost) => Some(cost),
             _ => None,
@@ -67,8 +72,4 @@ pub(crate) fn run(
     }
     println!("# consoles: {}/bench-*/console.log", payload::work_folder().display());
     Ok(if tap.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn command(options: &BenchOptions) -> String {
-    format!("/mnt/bpfrs-guest bench --frames {} --count {}", options.packets, options.rounds)
 }

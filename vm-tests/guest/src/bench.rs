@@ -42,16 +42,32 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         report::human(&format!("bpfrs-guest bench: {why}"));
         return 2;
     }
-    let device = arguments.device();
+    let spoiled = match arguments.get("--spoil") {
+        None => false,
+        Some("snaplen") => true,
+        Some(other) => {
+            report::human(&format!("bpfrs-guest bench: --spoil {other}: snaplen"));
+            return 2;
+        }
+    };
+    let subject = Subject { device: arguments.device(), spoiled };
     let mut reporter = Reporter::new();
-    let mut good = reporter.case("filters-are-run", || filters_are_run(device));
+    let mut good = reporter.case("filters-are-run", || filters_are_run(subject));
     let mut costs = costs(packets.next_multiple_of(BATCH));
-    good &= reporter.case("measured", || measure(device, rounds, &mut costs));
+    good &= reporter.case("measured", || measure(subject, rounds, &mut costs));
     for cost in costs {
         reporter.message(&Message::Cost(cost));
     }
     reporter.end();
     i32::from(!good)
+}
+
+/// bpfrs.
+#[derive(Clone, Copy)]
+struct Subject {
+    device: Device,
+    /// What should accept whole packets cuts them.
+    spoiled: bool,
 }
 
 /// Everything that is to be measured.
@@ -115,16 +131,19 @@ fn addresses(count: u32, mask: Option<u32>, last: u32) -> Vec<Instruction> {
 }
 
 /// Descriptors that listen on lo0.
-fn listen(device: Device, cost: &Cost, address: u32) -> Result<Vec<Bpf>, Trouble> {
-    let program = program(&cost.filter, address);
+fn listen(subject: Subject, cost: &Cost, address: u32) -> Result<Vec<Bpf>, Trouble> {
+    let mut program = program(&cost.filter, address);
     if matches!(cost.driver, Driver::Bpfrs | Driver::Jit) {
         let on = u32::from(cost.driver == Driver::Jit);
         sys::set_sysctl("net.bpfrs.jit", &on.to_ne_bytes()).at("net.bpfrs.jit")?;
+        if subject.spoiled && cost.filter == FILTERS[0] {
+            program = vec![statement(bpf::RET_K, 60)];
+        }
     }
     let listeners = (0..cost.listeners).map(|number| {
         let path = match cost.driver {
             Driver::Nobody | Driver::Stock => "/dev/bpf".to_string(),
-            Driver::Bpfrs | Driver::Jit => device.node(number),
+            Driver::Bpfrs | Driver::Jit => subject.device.node(number),
         };
         let bpf = Bpf::open(&path).at(&path)?;
         bpf.set_buffer_length(BUFFER).at("BIOCSBLEN")?;
@@ -176,13 +195,13 @@ impl Traffic {
 
 /// What is measured really is the filter: with the packets' own address in the place of the last one
 /// it accepts them all.
-fn filters_are_run(device: Device) -> Verdict {
+fn filters_are_run(subject: Subject) -> Verdict {
     let mut traffic = Traffic::new()?;
     let mut whole = None;
     for filter in FILTERS {
         for driver in [Driver::Stock, Driver::Bpfrs, Driver::Jit] {
             let cost = Cost { driver, filter: filter.to_string(), listeners: 1, ..Cost::default() };
-            let bytes = traffic.run(BATCH, &listen(device, &cost, LOCALHOST)?)?;
+            let bytes = traffic.run(BATCH, &listen(subject, &cost, LOCALHOST)?)?;
             let whole = *whole.get_or_insert(bytes);
             ensure!(bytes > 0, "{filter}: {driver:?} captures nothing");
             equal!(format!("{filter}: bytes captured by {driver:?}"), bytes, whole);
@@ -191,13 +210,13 @@ fn filters_are_run(device: Device) -> Verdict {
     Ok(())
 }
 
-fn measure(device: Device, rounds: u64, costs: &mut [Cost]) -> Verdict {
+fn measure(subject: Subject, rounds: u64, costs: &mut [Cost]) -> Verdict {
     let mut traffic = Traffic::new()?;
     for round in 0..rounds {
         let mut accepted = 0;
         for cost in &mut *costs {
             let name = format!("round {round}, {cost:?}");
-            let listeners = listen(device, cost, STRANGER)?;
+            let listeners = listen(subject, cost, STRANGER)?;
             // Caches and pages are warm.
             traffic.run(BATCH, &listeners)?;
             let before = listeners.iter().map(Bpf::statistics).collect::<Result<Vec<_>, _>>()?;

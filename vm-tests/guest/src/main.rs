@@ -37,7 +37,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
   net-reload    traffic while the module is loaded again     --device PATTERN --stock --module PATH --count N --spoil down
-  bench         what bpf adds to a packet on lo0             --device PATTERN --frames N --count N
+  bench         what bpf adds to a packet on lo0             --device PATTERN --frames N --count N --spoil snaplen
   resend        the messages of the command before, once more
 A PATTERN is a path; %d in it stands for the number of the node.";
 
