@@ -2,25 +2,28 @@
 //! The descriptor, `struct bpf_d`: one open of `/dev/bpfrsN`.
 
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use bpfrs_sys::bpfrs_const::{
-    BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT, BPFRS_BPF_D_OUT, BPFRS_POLLHUP, BPFRS_POLLIN, BPFRS_POLLOUT,
-    BPFRS_POLLRDNORM, BPFRS_POLLWRNORM,
+    BPFRS_BPF_BUFMODE_BUFFER, BPFRS_BPF_BUFMODE_ZBUF, BPFRS_BPF_D_IN, BPFRS_BPF_D_INOUT,
+    BPFRS_BPF_D_OUT, BPFRS_POLLHUP, BPFRS_POLLIN, BPFRS_POLLOUT, BPFRS_POLLRDNORM,
+    BPFRS_POLLWRNORM,
 };
 
 use crate::buffer::Buffers;
 use crate::gate;
+use crate::kpi::abi::xbpf_d;
 use crate::kpi::devfs::{Cdev, CdevRef, Vnode};
 use crate::kpi::epoch::{Guard, Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
+use crate::kpi::ifnet::Name;
 use crate::kpi::kqueue::{Event, Filter};
 use crate::kpi::lock::{Monitor, MonitorGuard, Timer, Wake};
 use crate::kpi::mbuf::Packet;
-use crate::kpi::stats;
 use crate::kpi::user::{Read, Uio};
+use crate::kpi::{process, stats, tunable};
 use crate::program::Program;
-use crate::record::{self, Clock, Tstamp};
+use crate::record::{self, Appended, Clock, Format, Tstamp};
 use crate::tap::{self, Attachment};
 
 /// One open. Found through `si_drv1` and the file's private value.
@@ -29,6 +32,10 @@ pub struct BpfD {
     cdev: CdevRef,
     /// `d_close` calls so far.
     closes: AtomicU32,
+    /// Who called last.
+    pid: AtomicI32,
+    /// More than 0: it gets no packets, until so many filters were set.
+    writer: AtomicU32,
     /// What is decided before the lock is taken.
     pub(crate) direction: Direction,
     pub(crate) counters: Counters,
@@ -55,7 +62,8 @@ pub(crate) struct State {
     phase: Phase,
     /// Where the file came by; taken away at the end.
     vnode: Option<Vnode>,
-    /// Allocated by BIOCSBLEN or BIOCSETIF.
+    pub(crate) bufmode: Bufmode,
+    /// Brought by BIOCSETZBUF, or allocated by BIOCSBLEN or BIOCSETIF.
     pub(crate) buffers: Option<Buffers>,
     /// What BIOCGBLEN says, with or without buffers.
     pub(crate) bufsize: u32,
@@ -63,6 +71,25 @@ pub(crate) struct State {
     /// Readers that wait for another reader to finish its copy.
     waiting: u32,
     pub(crate) settings: Settings,
+}
+
+/// Whose memory the buffers are: BIOCSETBUFMODE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bufmode {
+    /// The kernel's: read(2) copies them out.
+    Buffer,
+    /// The user's: zero-copy.
+    Zbuf,
+}
+
+impl Bufmode {
+    /// The `BPF_BUFMODE_*` value.
+    pub(crate) fn value(self) -> u32 {
+        (match self {
+            Bufmode::Buffer => BPFRS_BPF_BUFMODE_BUFFER,
+            Bufmode::Zbuf => BPFRS_BPF_BUFMODE_ZBUF,
+        }) as u32
+    }
 }
 
 /// What ioctl(2) sets.
@@ -77,7 +104,7 @@ pub(crate) struct Settings {
     pub(crate) pcp: u32,
     /// FIOASYNC: a signal whenever a reader would wake.
     pub(crate) asynchronous: bool,
-    pub(crate) tstamp: Tstamp,
+    pub(crate) format: Format,
     /// Ticks that a read waits; 0 for ever.
     pub(crate) rtout: c_int,
     /// The signal for FIOASYNC; 0 for none.
@@ -91,8 +118,16 @@ pub(crate) struct Counters {
     pub(crate) received: AtomicU64,
     /// Accepted by the filter.
     pub(crate) matched: AtomicU64,
-    /// Accepted and lost for want of room.
+    /// Accepted and lost, for want of room unless the next two say otherwise.
     pub(crate) dropped: AtomicU64,
+    /// Of these: while a reader copied the other buffer out.
+    copying: AtomicU64,
+    /// Of these: without an interface, on its way when that went.
+    detached: AtomicU64,
+    /// Accepted, and cut to the size of the buffers.
+    cut: AtomicU64,
+    /// Copies to a user's buffer: one for a header, one for what follows.
+    zerocopy: AtomicU64,
     /// write(2) calls.
     pub(crate) written: AtomicU64,
     /// Accepted by the write filter.
@@ -102,10 +137,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         let captured = [&self.received, &self.matched, &self.dropped];
+        let closer = [&self.copying, &self.detached, &self.cut, &self.zerocopy];
         let written = [&self.written, &self.write_matched, &self.write_dropped];
-        for counter in captured.into_iter().chain(written) {
+        for counter in captured.into_iter().chain(closer).chain(written) {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -135,6 +171,9 @@ impl Direction {
         self.get() != unwanted as u32
     }
 }
+
+/// How many filters like libpcap's first a writer sets before it is a reader.
+const WRITER: u32 = 2;
 
 const READABLE: c_int = (BPFRS_POLLIN | BPFRS_POLLRDNORM) as c_int;
 const WRITABLE: c_int = (BPFRS_POLLOUT | BPFRS_POLLWRNORM) as c_int;
@@ -173,12 +212,15 @@ impl State {
 }
 
 impl BpfD {
-    /// A descriptor for the file that this thread is opening. Sleeps.
-    pub(crate) fn new(cdev: Cdev<'_>) -> Ref<BpfD> {
+    /// A descriptor for the file that this thread is opening, for reading or
+    /// not. Sleeps.
+    pub(crate) fn new(cdev: Cdev<'_>, reads: bool) -> Ref<BpfD> {
         stats::increment(stats::DESCRIPTORS);
         Ref::new(BpfD {
             cdev: cdev.keep(),
             closes: AtomicU32::new(0),
+            pid: AtomicI32::new(process::pid()),
+            writer: AtomicU32::new(if reads { 0 } else { WRITER }),
             direction: Direction(AtomicU32::new(BPFRS_BPF_D_INOUT as u32)),
             counters: Counters::default(),
             rfilter: Slot::new(),
@@ -186,8 +228,9 @@ impl BpfD {
             monitor: Monitor::new(State {
                 phase: Phase::Opening,
                 vnode: Vnode::current(),
+                bufmode: Bufmode::Buffer,
                 buffers: None,
-                bufsize: crate::kpi::tunable::bufsize(),
+                bufsize: tunable::bufsize(),
                 attachment: None,
                 waiting: 0,
                 settings: Settings {
@@ -197,7 +240,7 @@ impl BpfD {
                     feedback: false,
                     pcp: 0,
                     asynchronous: false,
-                    tstamp: Tstamp::MICROTIME,
+                    format: Format { tstamp: Tstamp::MICROTIME, compat32: false },
                     rtout: 0,
                     sig: bpfrs_sys::bpfrs_const::BPFRS_SIGIO as u32,
                 },
@@ -233,7 +276,7 @@ impl BpfD {
     /// Ends this open. Whoever calls first does it, in the order of I4: mark
     /// dead and wake, unpublish, detach, drain. For all others it is done.
     pub(crate) fn end(this: &Ref<BpfD>) {
-        let vnode = {
+        let (vnode, buffers) = {
             let mut state = this.monitor.lock();
             let lived = match state.phase {
                 Phase::Dead { .. } => {
@@ -252,12 +295,14 @@ impl BpfD {
             }
             state.stop_timer();
             Self::wake(&mut state);
-            state.vnode.take()
+            // No packet comes after this; a reader who copies has its own. A
+            // user's pages are let go here, whoever keeps the file.
+            (state.vnode.take(), state.buffers.take())
         };
         Self::unpublish(this);
         tap::detach(this);
         this.monitor.drain();
-        drop(vnode);
+        drop((vnode, buffers));
     }
 
     fn unpublish(this: &Ref<BpfD>) {
@@ -271,10 +316,78 @@ impl BpfD {
 
     /// Wakes whoever waits for packets, or for the end of them.
     pub(crate) fn wake(state: &mut MonitorGuard<'_, State>) {
+        if state.timer() == Timer::Waiting {
+            state.stop_timer();
+        }
         state.wakeup();
         let Settings { asynchronous, sig, .. } = state.settings;
         if asynchronous && sig != 0 {
             state.sigio(c_int::try_from(sig).unwrap_or(0));
+        }
+    }
+
+    /// A process makes a call.
+    pub(crate) fn used_by(&self, pid: i32) {
+        self.pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// Whether it gets no packets: `net.bpfrs.optimize_writers`.
+    pub(crate) fn is_writer(&self) -> bool {
+        self.writer.load(Ordering::Relaxed) != 0
+    }
+
+    /// It gets an interface: whether it begins as a writer.
+    pub(crate) fn born_writer(&self) {
+        if self.is_writer() || tunable::optimize_writers() {
+            self.writer.store(WRITER, Ordering::Relaxed);
+        }
+    }
+
+    /// It sets a read filter. `snaplen`: it looks like libpcap's first, which
+    /// only sets the length; a second one like this is meant.
+    pub(crate) fn is_reader(&self, snaplen: bool) {
+        let left = |writer: u32| Some(if snaplen { writer.saturating_sub(1) } else { 0 });
+        // Never fails.
+        let _ = self.writer.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+    }
+
+    /// `struct xbpf_d`, of one that has the interface `name`.
+    pub(crate) fn describe(&self, name: Name) -> xbpf_d {
+        let state = self.monitor.lock();
+        let settings = state.settings;
+        let int = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        xbpf_d {
+            bd_structsize: size_of::<xbpf_d>() as u32,
+            bd_promisc: state.attachment.as_ref().is_some_and(Attachment::promisc).into(),
+            bd_immediate: settings.immediate.into(),
+            bd_pad: [0; 6],
+            bd_hdrcmplt: settings.hdrcmplt.into(),
+            bd_direction: self.direction.get().cast_signed(),
+            bd_feedback: settings.feedback.into(),
+            bd_async: settings.asynchronous.into(),
+            bd_rcount: count(&counters.received),
+            bd_dcount: count(&counters.dropped),
+            bd_fcount: count(&counters.matched),
+            bd_sig: settings.sig.cast_signed(),
+            bd_slen: int(state.stored()),
+            bd_hlen: int(state.buffers.as_ref().map_or(0, Buffers::held)),
+            bd_bufsize: state.bufsize.cast_signed(),
+            bd_pid: self.pid.load(Ordering::Relaxed),
+            bd_ifname: name,
+            bd_locked: settings.locked.into(),
+            bd_wcount: count(&counters.written),
+            bd_wfcount: count(&counters.write_matched),
+            bd_wdcount: count(&counters.write_dropped),
+            bd_zcopy: count(&counters.zerocopy),
+            bd_bufmode: state.bufmode.value().cast_signed(),
+            bd_pad1: 0,
+            bd_pad2: 0,
+            bd_copying: count(&counters.copying),
+            bd_detached: count(&counters.detached),
+            bd_cut: count(&counters.cut),
+            bd_spare: 0,
         }
     }
 
@@ -307,13 +420,16 @@ impl BpfD {
     ///
     /// # Errors
     /// As stock: EINVAL unless the caller asks for exactly one buffer; ENXIO
-    /// without an interface; EWOULDBLOCK; EINTR; EFAULT. ENXIO also when the
-    /// open ended, whether the call found it so or slept through it.
+    /// without an interface; EOPNOTSUPP with zero-copy buffers; EWOULDBLOCK;
+    /// EINTR; EFAULT. ENXIO also when the open ended, whether the call found it so or slept through it.
     pub(crate) fn read(&self, uio: &mut Uio<'_, Read>, non_block: bool) -> Result<()> {
         let mut state = self.monitor.lock();
         state.alive()?;
         if uio.resid() != state.bufsize as usize {
             return Err(Errno::EINVAL);
+        }
+        if state.bufmode != Bufmode::Buffer {
+            return Err(Errno::EOPNOTSUPP);
         }
         let timed_out = state.timer() == Timer::TimedOut;
         state.stop_timer();
@@ -448,7 +564,7 @@ impl BpfD {
         clock: &mut Clock,
         guard: &Guard,
     ) {
-        if !self.direction.wants(inbound) {
+        if self.is_writer() || !self.direction.wants(inbound) {
             return;
         }
         self.counters.received.fetch_add(1, Ordering::Relaxed);
@@ -487,19 +603,30 @@ impl BpfD {
         snaplen: usize,
         clock: &mut Clock,
     ) -> bool {
-        let settings = state.settings;
-        let at_once = settings.immediate || state.timer() == Timer::TimedOut;
-        let State { attachment, buffers, .. } = &mut **state;
+        let Settings { immediate, format, .. } = state.settings;
+        let at_once = immediate || state.timer() == Timer::TimedOut;
+        let count = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
+        let counters = &self.counters;
+        let State { attachment, buffers, bufmode, .. } = &mut **state;
         let (Some(attachment), Some(buffers)) = (attachment, buffers) else {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            count(&counters.dropped, 1);
+            count(&counters.detached, 1);
             return false;
         };
-        let hdrlen = record::hdrlen(attachment.link_hdrlen());
-        let Ok(rotated) = record::append(buffers, packet, snaplen, hdrlen, settings.tstamp, clock)
-        else {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        let copying = buffers.with_reader();
+        let hdrlen = format.hdrlen(attachment.link_hdrlen());
+        let appended = record::append(buffers, packet, snaplen, hdrlen, format, clock);
+        let Ok(Appended { rotated, cut }) = appended else {
+            count(&counters.dropped, 1);
+            count(&counters.copying, copying.into());
             return false;
         };
+        if cut {
+            count(&counters.cut, 1);
+        }
+        if *bufmode == Bufmode::Zbuf {
+            count(&counters.zerocopy, 2);
+        }
         rotated || at_once
     }
 }

@@ -5,21 +5,72 @@
 //! have what is there, the buffers rotate: store becomes *hold*, which the
 //! reader gets, and *free* becomes store. There are always two in all, so the
 //! one that is not store is free, on hold, or with the reader.
+//!
+//! Zero-copy buffers rotate alike. On hold means there that the user has it,
+//! and it is free when the user gave it back. A full store buffer, too, is
+//! handed over at once if there is no other to rotate to.
 
-use crate::kpi::memory::Array;
+use crate::kpi::memory::{Array, Window};
+use crate::zbuf::Zbuf;
 
 /// Records begin at multiples of this: `BPF_ALIGNMENT` on LP64.
 pub const ALIGNMENT: usize = 8;
 
-/// Rounds up to the next record boundary: `BPF_WORDALIGN`.
-pub const fn align(len: usize) -> usize {
-    len.saturating_add(ALIGNMENT.wrapping_sub(1)) & !ALIGNMENT.wrapping_sub(1)
+/// The same for a 32-bit process.
+pub const ALIGNMENT32: usize = 4;
+
+/// Rounds up to a multiple of `alignment`, a power of two: `BPF_WORDALIGN`.
+pub const fn align(len: usize, alignment: usize) -> usize {
+    let mask = alignment.wrapping_sub(1);
+    len.saturating_add(mask) & !mask
+}
+
+/// A buffer of either mode.
+enum Buffer {
+    Kernel(Array<u8>),
+    User(Zbuf),
+}
+
+impl Buffer {
+    fn size(&self) -> usize {
+        match self {
+            Buffer::Kernel(bytes) => bytes.len(),
+            Buffer::User(zbuf) => zbuf.size(),
+        }
+    }
+
+    fn window(&mut self) -> Window<'_> {
+        match self {
+            Buffer::Kernel(bytes) => Window::from(&mut bytes[..]),
+            Buffer::User(zbuf) => zbuf.window(),
+        }
+    }
+
+    /// Whether packets may be put there.
+    fn is_writable(&self) -> bool {
+        match self {
+            Buffer::Kernel(_) => true,
+            Buffer::User(zbuf) => !zbuf.is_assigned(),
+        }
+    }
+
+    /// Tells the user that there are `len` bytes of records.
+    fn hand_over(&mut self, len: usize) {
+        if let Buffer::User(zbuf) = self {
+            zbuf.assign(len);
+        }
+    }
+
+    /// Whether the user gave it back.
+    fn is_returned(&self) -> bool {
+        matches!(self, Buffer::User(zbuf) if zbuf.is_returned())
+    }
 }
 
 /// The buffer that is not being filled.
 enum Other {
-    Free(Array<u8>),
-    Hold(Array<u8>, usize),
+    Free(Buffer),
+    Hold(Buffer, usize),
     /// The reader has it while it copies out without the lock: ownership
     /// moved, so it can neither rotate nor be freed under the reader.
     WithReader,
@@ -31,7 +82,7 @@ pub struct Full;
 
 /// Both buffers.
 pub struct Buffers {
-    store: Array<u8>,
+    store: Buffer,
     stored: usize,
     other: Other,
 }
@@ -39,12 +90,18 @@ pub struct Buffers {
 impl Buffers {
     /// Two empty buffers of `size` bytes. Sleeps.
     pub fn new(size: usize) -> Self {
-        Buffers { store: Array::zeroed(size), stored: 0, other: Other::Free(Array::zeroed(size)) }
+        let buffer = || Buffer::Kernel(Array::zeroed(size));
+        Buffers { store: buffer(), stored: 0, other: Other::Free(buffer()) }
+    }
+
+    /// Two zero-copy buffers of the same size, `first` to be filled first.
+    pub(crate) fn shared(first: Zbuf, second: Zbuf) -> Self {
+        Buffers { store: Buffer::User(first), stored: 0, other: Other::Free(Buffer::User(second)) }
     }
 
     /// The size of each.
     pub fn size(&self) -> usize {
-        self.store.len()
+        self.store.size()
     }
 
     /// Bytes in the store buffer.
@@ -62,7 +119,7 @@ impl Buffers {
 
     /// Whether there is a hold buffer for a reader.
     pub fn has_hold(&self) -> bool {
-        matches!(self.other, Other::Hold(..))
+        matches!(&self.other, Other::Hold(buffer, _) if !buffer.is_returned())
     }
 
     /// Whether a reader is copying out.
@@ -70,39 +127,77 @@ impl Buffers {
         matches!(self.other, Other::WithReader)
     }
 
-    /// Room for a record of `len` bytes at the next boundary; a record larger
-    /// than a whole buffer is cut. Says also whether the buffers rotated.
+    /// Room for a record of `len` bytes at the next multiple of `alignment`; a
+    /// record larger than a whole buffer is cut. Says also whether the buffers
+    /// rotated.
     ///
     /// # Errors
     /// [`Full`] if there is no room and no free buffer.
-    pub fn reserve(&mut self, len: usize) -> Result<(&mut [u8], bool), Full> {
+    pub fn reserve(&mut self, len: usize, alignment: usize) -> Result<(Window<'_>, bool), Full> {
+        let lent = self.is_store_lent();
         let len = len.min(self.size());
-        let mut start = align(self.stored);
-        let rotate = start.saturating_add(len) > self.size();
+        let mut start = align(self.stored, alignment);
+        let rotate = start.saturating_add(len) > self.size() || lent;
         if rotate {
             if !self.rotate() {
+                self.store.hand_over(self.stored);
                 return Err(Full);
             }
             start = 0;
         }
         let end = start.saturating_add(len);
+        self.stored = end;
+        let mut place = self.store.window();
         // What the record leaves of its last word is zero, whoever comes next. At
         // the end of the buffer nobody does.
-        if len > 0
-            && let Some(words) = self.store.get_mut(..align(end))
-            && let Some(last) = words.last_chunk_mut::<ALIGNMENT>()
-        {
-            *last = [0; ALIGNMENT];
+        if len > 0 {
+            let last = align(end, alignment).saturating_sub(alignment);
+            if alignment == ALIGNMENT {
+                place.set(last, [0; ALIGNMENT]);
+            } else {
+                place.set(last, [0; ALIGNMENT32]);
+            }
         }
-        self.stored = end;
-        self.store.get_mut(start..end).map(|record| (record, rotate)).ok_or(Full)
+        Ok((place.split_at(start).1.split_at(len).0, rotate))
+    }
+
+    /// Whether a user has the buffer that is to be filled; takes the other one
+    /// if it was given back.
+    fn is_store_lent(&mut self) -> bool {
+        match self.store {
+            Buffer::Kernel(_) => false,
+            Buffer::User(_) => {
+                self.reclaim();
+                !self.store.is_writable()
+            }
+        }
+    }
+
+    /// Frees a hold buffer that the user gave back.
+    fn reclaim(&mut self) {
+        if matches!(&self.other, Other::Hold(buffer, _) if buffer.is_returned()) {
+            self.free_hold();
+        }
+    }
+
+    fn free_hold(&mut self) {
+        match core::mem::replace(&mut self.other, Other::WithReader) {
+            Other::Hold(mut buffer, _) => {
+                if let Buffer::User(zbuf) = &mut buffer {
+                    zbuf.take_back();
+                }
+                self.other = Other::Free(buffer);
+            }
+            other => self.other = other,
+        }
     }
 
     /// Puts the store buffer on hold, if the other one is free.
     pub fn rotate(&mut self) -> bool {
         match core::mem::replace(&mut self.other, Other::WithReader) {
             Other::Free(free) => {
-                let full = core::mem::replace(&mut self.store, free);
+                let mut full = core::mem::replace(&mut self.store, free);
+                full.hand_over(self.stored);
                 self.other = Other::Hold(full, self.stored);
                 self.stored = 0;
                 true
@@ -114,11 +209,22 @@ impl Buffers {
         }
     }
 
+    /// BIOCROTZBUF: hands the store buffer over, if there is anything in it
+    /// and the other one is free; its address and how much of it is filled.
+    pub(crate) fn rotate_to_user(&mut self) -> Option<(usize, usize)> {
+        self.reclaim();
+        let rotated = self.stored != 0 && self.store.is_writable() && self.rotate();
+        match &self.other {
+            Other::Hold(Buffer::User(zbuf), len) if rotated => Some((zbuf.address(), *len)),
+            _ => None,
+        }
+    }
+
     /// The hold buffer and how much of it is filled, for the reader, who
-    /// brings it back with [`Buffers::give_back`].
+    /// brings it back with [`Buffers::give_back`]. Not one of the user's own.
     pub fn take_hold(&mut self) -> Option<(Array<u8>, usize)> {
         match core::mem::replace(&mut self.other, Other::WithReader) {
-            Other::Hold(buffer, len) => Some((buffer, len)),
+            Other::Hold(Buffer::Kernel(buffer), len) => Some((buffer, len)),
             other => {
                 self.other = other;
                 None
@@ -130,7 +236,7 @@ impl Buffers {
     /// because the size was changed meanwhile.
     pub fn give_back(&mut self, buffer: Array<u8>) -> Option<Array<u8>> {
         if self.with_reader() && buffer.len() == self.size() {
-            self.other = Other::Free(buffer);
+            self.other = Other::Free(Buffer::Kernel(buffer));
             None
         } else {
             Some(buffer)
@@ -138,11 +244,14 @@ impl Buffers {
     }
 
     /// Forgets what was captured. What a reader is copying out it keeps: that
-    /// read(2) came before.
+    /// read(2) came before. So does a user what was handed over.
     pub fn reset(&mut self) {
-        self.stored = 0;
-        if let Some((buffer, _)) = self.take_hold() {
-            self.other = Other::Free(buffer);
+        if self.store.is_writable() {
+            self.stored = 0;
+        }
+        match &self.other {
+            Other::Hold(Buffer::Kernel(_), _) => self.free_hold(),
+            _ => self.reclaim(),
         }
     }
 }
@@ -152,8 +261,9 @@ mod tests {
     use super::*;
 
     fn fill(buffers: &mut Buffers, len: usize, byte: u8) -> Result<bool, Full> {
-        buffers.reserve(len).map(|(record, rotated)| {
-            record.fill(byte);
+        buffers.reserve(len, ALIGNMENT).map(|(record, rotated)| {
+            let bytes = vec![byte; record.len()];
+            record.put(&bytes);
             rotated
         })
     }
@@ -192,7 +302,7 @@ mod tests {
     #[test]
     fn a_record_larger_than_a_buffer_is_cut() {
         let mut buffers = Buffers::new(32);
-        let (record, rotated) = buffers.reserve(1000).unwrap();
+        let (record, rotated) = buffers.reserve(1000, ALIGNMENT).unwrap();
         assert_eq!((record.len(), rotated), (32, false));
     }
 

@@ -12,7 +12,7 @@ use crate::kpi::devfs::{self, Cdev, CdevRef};
 use crate::kpi::epoch::{self, Ref};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::lock::Control;
-use crate::kpi::{kqueue, stats};
+use crate::kpi::{kqueue, process, stats};
 use crate::{gate, tap};
 
 const MAXUNITS: usize = bpfrs_sys::BPFRS_MAXUNITS as usize;
@@ -45,12 +45,12 @@ pub(crate) fn with_node<R>(unit: u32, lend: impl FnOnce(&CdevRef) -> R) -> Resul
 /// # Errors
 /// EBUSY while the node has a live open, and for an open that a revocation
 /// overtook; ENXIO while the module unloads.
-pub(crate) fn open(cdev: Cdev<'_>) -> Result<()> {
+pub(crate) fn open(cdev: Cdev<'_>, reads: bool) -> Result<()> {
     // An answer without allocating; publish decides.
     if !cdev.slot().is_empty() {
         return Err(Errno::EBUSY);
     }
-    let d = BpfD::new(cdev);
+    let d = BpfD::new(cdev, reads);
     let result = open_with(cdev, &d);
     if result.is_err() {
         BpfD::end(&d);
@@ -80,7 +80,8 @@ fn open_with(cdev: Cdev<'_>, d: &Ref<BpfD>) -> Result<()> {
 pub(crate) fn current(cdev: Cdev<'_>) -> Result<Ref<BpfD>> {
     let current = cdev.slot().get().ok_or(Errno::ENXIO)?;
     let own = cdev.private().ok_or(Errno::ENXIO)?;
-    if own.same(&current) { Ok(current) } else { Err(Errno::ENXIO) }
+    let current = if own.same(&current) { Ok(current) } else { Err(Errno::ENXIO) };
+    current.inspect(|d| d.used_by(process::pid()))
 }
 
 /// `d_close`: 0, 1, 2 or more times for an open, in any number of threads.

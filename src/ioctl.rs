@@ -9,20 +9,25 @@ use core::sync::atomic::Ordering;
 use bpfrs_sys::bpfrs_const::*;
 use bpfrs_sys::bpfrs_ioc::{self, *};
 
-use crate::bpf_d::BpfD;
+use crate::bpf_d::{BpfD, Bufmode};
 use crate::buffer::Buffers;
-use crate::kpi::abi::{bpf_dltlist, bpf_program, bpf_stat, bpf_version, ifreq, timeval};
+use crate::kpi::abi::{
+    bpf_dltlist, bpf_dltlist32, bpf_program, bpf_program32, bpf_stat, bpf_version, bpf_zbuf, ifreq,
+    timeval, timeval32,
+};
 use crate::kpi::epoch::{Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
+use crate::kpi::process::{Compat32, compat32};
 use crate::kpi::time::{ticks_to_timeval, timeval_to_ticks};
-use crate::kpi::tunable;
 use crate::kpi::user::{self, Argument};
+use crate::kpi::{pages, tunable};
 use crate::program::Program;
 use crate::record::Tstamp;
 use crate::tap;
+use crate::zbuf::Zbuf;
 
 /// What a descriptor still does after BIOCLOCK.
-const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 18] = [
+const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 21] = [
     BPFRS_BIOCGBLEN,
     BPFRS_BIOCFLUSH,
     BPFRS_BIOCGDLT,
@@ -41,10 +46,35 @@ const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 18] = [
     BPFRS_BIOCLOCK,
     BPFRS_TIOCGPGRP,
     BPFRS_BIOCROTZBUF,
+    BPFRS_BIOCGDLTLIST32,
+    BPFRS_BIOCGRTIMEOUT32,
+    BPFRS_BIOCSRTIMEOUT32,
+];
+
+/// What a 32-bit process has its own forms of, because they have longs or
+/// pointers in them.
+const FOR_32_BITS: [bpfrs_ioc::Type; 6] = [
+    BPFRS_BIOCSETF32,
+    BPFRS_BIOCSETFNR32,
+    BPFRS_BIOCSETWF32,
+    BPFRS_BIOCGDLTLIST32,
+    BPFRS_BIOCGRTIMEOUT32,
+    BPFRS_BIOCSRTIMEOUT32,
 ];
 
 /// The highest priority of a VLAN tag: three bits.
 const VLAN_PCP_MAX: u32 = 7;
+
+/// `BPF_RET | BPF_K`.
+const RET_K: u16 = 6;
+
+/// A 32-bit program as what it means.
+fn program(program: bpf_program32) -> bpf_program {
+    bpf_program {
+        bf_len: program.bf_len,
+        bf_insns: core::ptr::with_exposed_provenance_mut(program.bf_insns as usize),
+    }
+}
 
 /// What installing a read filter does to the packets so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,6 +97,14 @@ impl BpfD {
             // Before the command is looked at: unknown ones are EPERM, too.
             if state.settings.locked && !ALLOWED_WHEN_LOCKED.contains(&command) {
                 return Err(Errno::EPERM);
+            }
+            // Its records have the forms of 32 bits, too, from here on.
+            if FOR_32_BITS.contains(&command) {
+                match compat32() {
+                    Compat32::Unknown => return Err(Errno::EINVAL),
+                    Compat32::No => {}
+                    Compat32::Yes => state.settings.format.compat32 = true,
+                }
             }
         }
         match command {
@@ -104,6 +142,14 @@ impl BpfD {
             BPFRS_BIOCSETFNR => this.set_filter(&this.rfilter, arg.get()?, Packets::Keep),
             BPFRS_BIOCSETWF => this.set_filter(&this.wfilter, arg.get()?, Packets::Keep),
 
+            BPFRS_BIOCSETF32 => {
+                this.set_filter(&this.rfilter, program(arg.get()?), Packets::Forget)
+            }
+            BPFRS_BIOCSETFNR32 => {
+                this.set_filter(&this.rfilter, program(arg.get()?), Packets::Keep)
+            }
+            BPFRS_BIOCSETWF32 => this.set_filter(&this.wfilter, program(arg.get()?), Packets::Keep),
+
             BPFRS_BIOCSETIF => {
                 let request: ifreq = arg.get()?;
                 tap::attach(this, &request.ifr_name)
@@ -126,16 +172,28 @@ impl BpfD {
                 let list = this.dlt_list(arg.get()?)?;
                 arg.put(list)
             }
+            BPFRS_BIOCGDLTLIST32 => {
+                let bpf_dltlist32 { bfl_len, bfl_list } = arg.get()?;
+                let bfl_list = core::ptr::with_exposed_provenance_mut(bfl_list as usize);
+                let bpf_dltlist { bfl_len, .. } =
+                    this.dlt_list(bpf_dltlist { bfl_len, bfl_list })?;
+                arg.put(bpf_dltlist32 { bfl_len, ..arg.get()? })
+            }
 
             BPFRS_BIOCGRTIMEOUT => {
                 let rtout = this.monitor.lock().settings.rtout;
                 arg.put(ticks_to_timeval(rtout))
             }
-            BPFRS_BIOCSRTIMEOUT => {
-                let ticks = timeval_to_ticks(arg.get::<timeval>()?)?;
-                // The tick under way is not part of the time asked for.
-                this.monitor.lock().settings.rtout = ticks.saturating_sub(1).max(0);
-                Ok(())
+            BPFRS_BIOCGRTIMEOUT32 => {
+                let rtout = this.monitor.lock().settings.rtout;
+                let timeval { tv_sec, tv_usec } = ticks_to_timeval(rtout);
+                // Ticks are an int, and seconds are fewer.
+                arg.put(timeval32 { tv_sec: tv_sec as i32, tv_usec: tv_usec as i32 })
+            }
+            BPFRS_BIOCSRTIMEOUT => this.set_timeout(arg.get()?),
+            BPFRS_BIOCSRTIMEOUT32 => {
+                let timeval32 { tv_sec, tv_usec } = arg.get()?;
+                this.set_timeout(timeval { tv_sec: tv_sec.into(), tv_usec: tv_usec.into() })
             }
             BPFRS_BIOCIMMEDIATE => {
                 this.monitor.lock().settings.immediate = arg.get::<u32>()? != 0;
@@ -174,10 +232,10 @@ impl BpfD {
             }
             BPFRS_BIOCGDIRECTION => arg.put(this.direction.get()),
             BPFRS_BIOCSDIRECTION => this.direction.set(arg.get()?),
-            BPFRS_BIOCGTSTAMP => arg.put(this.monitor.lock().settings.tstamp.value()),
+            BPFRS_BIOCGTSTAMP => arg.put(this.monitor.lock().settings.format.tstamp.value()),
             BPFRS_BIOCSTSTAMP => {
                 let tstamp = Tstamp::new(arg.get()?)?;
-                this.monitor.lock().settings.tstamp = tstamp;
+                this.monitor.lock().settings.format.tstamp = tstamp;
                 Ok(())
             }
             BPFRS_BIOCLOCK => {
@@ -185,22 +243,36 @@ impl BpfD {
                 Ok(())
             }
 
-            // Zero-copy buffers are off, as they are by default in stock.
-            BPFRS_BIOCGETBUFMODE => arg.put(BPFRS_BPF_BUFMODE_BUFFER as u32),
+            BPFRS_BIOCGETBUFMODE => arg.put(this.monitor.lock().bufmode.value()),
             BPFRS_BIOCSETBUFMODE => this.set_bufmode(arg.get()?),
-            BPFRS_BIOCGETZMAX | BPFRS_BIOCROTZBUF | BPFRS_BIOCSETZBUF => Err(Errno::EOPNOTSUPP),
+            BPFRS_BIOCGETZMAX => {
+                this.in_mode(Bufmode::Zbuf)?;
+                arg.put(pages::max_len())
+            }
+            BPFRS_BIOCSETZBUF => {
+                this.in_mode(Bufmode::Zbuf)?;
+                this.set_zbuf(arg.get()?)
+            }
+            BPFRS_BIOCROTZBUF => {
+                this.in_mode(Bufmode::Zbuf)?;
+                arg.put(this.rotate_zbuf())
+            }
             _ => Err(Errno::EINVAL),
         }
     }
 
     /// BIOCSBLEN: both buffers at once; returns the size granted.
     fn set_bufsize(&self, wanted: u32) -> Result<u32> {
+        self.in_mode(Bufmode::Buffer)?;
         let size = wanted.clamp(BPFRS_BPF_MINBUFSIZE as u32, tunable::maxbufsize());
         let mut buffers = Some(Buffers::new(size as usize));
         let mut state = self.monitor.lock();
         state.alive()?;
+        // What is not used is dropped after the lock: declared before it.
+        if state.bufmode != Bufmode::Buffer {
+            return Err(Errno::EOPNOTSUPP);
+        }
         if state.attachment.is_some() {
-            // Dropped after the lock: declared before it.
             return Err(Errno::EINVAL);
         }
         core::mem::swap(&mut state.buffers, &mut buffers);
@@ -221,15 +293,70 @@ impl BpfD {
         alive
     }
 
-    /// BIOCSETBUFMODE: nothing but what it is.
-    fn set_bufmode(&self, mode: u32) -> Result<()> {
-        let state = self.monitor.lock();
-        if mode != BPFRS_BPF_BUFMODE_BUFFER as u32 {
-            return Err(Errno::EINVAL);
-        }
+    /// # Errors
+    /// EOPNOTSUPP for buffers of the other mode.
+    fn in_mode(&self, mode: Bufmode) -> Result<()> {
+        if self.monitor.lock().bufmode == mode { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+    }
+
+    /// BIOCSETBUFMODE: while there are no buffers.
+    fn set_bufmode(&self, wanted: u32) -> Result<()> {
+        let mode = match wanted.cast_signed() {
+            BPFRS_BPF_BUFMODE_BUFFER => Bufmode::Buffer,
+            BPFRS_BPF_BUFMODE_ZBUF if tunable::zerocopy_enable() => Bufmode::Zbuf,
+            _ => return Err(Errno::EINVAL),
+        };
+        let mut state = self.monitor.lock();
         if state.buffers.is_some() || state.attachment.is_some() {
             return Err(Errno::EBUSY);
         }
+        state.bufmode = mode;
+        Ok(())
+    }
+
+    /// BIOCSETZBUF: once.
+    fn set_zbuf(&self, bpf_zbuf { bz_bufa, bz_bufb, bz_buflen }: bpf_zbuf) -> Result<()> {
+        if bz_bufa.is_null() || bz_bufb.is_null() || bz_buflen == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let buffer =
+            |address: *mut core::ffi::c_void| Zbuf::new(address.expose_provenance(), bz_buflen);
+        // Dropped after the lock if they are not wanted: declared before it.
+        let mut buffers = Some(Buffers::shared(buffer(bz_bufa)?, buffer(bz_bufb)?));
+        let mut state = self.monitor.lock();
+        state.alive()?;
+        // The mode may have been changed back meanwhile.
+        let wanted = state.bufmode == Bufmode::Zbuf;
+        if !wanted || state.buffers.is_some() || state.attachment.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let size = buffers.as_ref().map_or(0, Buffers::size);
+        state.bufsize = u32::try_from(size).unwrap_or(u32::MAX);
+        core::mem::swap(&mut state.buffers, &mut buffers);
+        Ok(())
+    }
+
+    /// BIOCROTZBUF: what the user gets; zeros for nothing.
+    fn rotate_zbuf(&self) -> bpf_zbuf {
+        let rotated = self
+            .monitor
+            .lock()
+            .buffers
+            .as_mut()
+            .and_then(Buffers::rotate_to_user)
+            .unwrap_or((0, 0));
+        bpf_zbuf {
+            bz_bufa: core::ptr::with_exposed_provenance_mut(rotated.0),
+            bz_bufb: core::ptr::null_mut(),
+            bz_buflen: rotated.1,
+        }
+    }
+
+    /// BIOCSRTIMEOUT.
+    fn set_timeout(&self, timeout: timeval) -> Result<()> {
+        let ticks = timeval_to_ticks(timeout)?;
+        // The tick under way is not part of the time asked for.
+        self.monitor.lock().settings.rtout = ticks.saturating_sub(1).max(0);
         Ok(())
     }
 
@@ -244,6 +371,7 @@ impl BpfD {
         if program.bf_len > tunable::maxinsns() {
             return Err(Errno::EINVAL);
         }
+        let mut only_snaplen = false;
         let new = if program.bf_len == 0 {
             None
         } else {
@@ -252,11 +380,16 @@ impl BpfD {
             }
             let insns = user::copyin(program.bf_insns, program.bf_len as usize)
                 .map_err(|_| Errno::EINVAL)?;
+            only_snaplen = insns.len() == 1 && insns.first().is_some_and(|insn| insn.code == RET_K);
             Some(Ref::new(Program::new(&insns).map_err(|_| Errno::EINVAL)?))
         };
         let mut state = self.monitor.lock();
         state.alive()?;
+        let set = new.is_some();
         let old = place.swap(new);
+        if set && core::ptr::eq(place, &raw const self.rfilter) {
+            self.is_reader(only_snaplen && packets == Packets::Forget);
+        }
         if packets == Packets::Forget {
             self.reset(&mut state);
         }

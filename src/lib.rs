@@ -14,7 +14,7 @@
 //! | `ioctl` | ioctl(2) |
 //! | `tap` | from an interface to the descriptors that listen |
 //! | [`program`] | a descriptor's filters; the machine itself is the crate [`filter`] |
-//! | [`buffer`], [`record`] | store, hold and free; record headers |
+//! | [`buffer`], `zbuf`, [`record`] | store, hold and free; zero-copy; record headers |
 //! | [`kpi`] | what the kernel offers, as types |
 #![cfg_attr(feature = "kernel", no_std)]
 #![deny(unsafe_code)]
@@ -40,5 +40,6 @@ pub mod program;
 pub mod record;
 mod tap;
 mod write;
+mod zbuf;
 
 pub use bpfrs_filter as filter;

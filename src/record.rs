@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! The header in front of each captured packet: `bpf_hdr` and `bpf_xhdr`.
+//! The header in front of each captured packet: `bpf_hdr`, `bpf_xhdr`, and
+//! `bpf_hdr32` for a 32-bit process.
 
 use core::mem::offset_of;
 
-use crate::buffer::{Buffers, Full, align};
-use crate::kpi::abi::{bpf_hdr, bpf_xhdr};
+use crate::buffer::{ALIGNMENT, ALIGNMENT32, Buffers, Full, align};
+use crate::kpi::abi::{bpf_hdr, bpf_hdr32, bpf_xhdr};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::mbuf::Packet;
+use crate::kpi::memory::Window;
 use crate::kpi::time::{self, Bintime};
 
 /// `bpf_hdr` and `bpf_xhdr` up to the end of `bh_hdrlen`, on LP64.
 const USED: usize = offset_of!(bpf_hdr, bh_hdrlen) + size_of::<u16>();
 const _: () = assert!(USED == offset_of!(bpf_xhdr, bh_hdrlen) + size_of::<u16>());
+
+/// `bpf_hdr32` up to there.
+const USED32: usize = offset_of!(bpf_hdr32, bh_hdrlen) + size_of::<u16>();
 
 /// How a descriptor wants its timestamps: `BIOCSTSTAMP`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,15 +110,96 @@ impl Clock {
     }
 }
 
-/// `bh_hdrlen` for frames with a link header of `link` bytes: such that the
-/// network header behind it is aligned.
-pub fn hdrlen(link: u32) -> usize {
-    let link = link as usize;
-    align(USED.saturating_add(link)).saturating_sub(link)
+/// What a record looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// `BIOCSTSTAMP`.
+    pub tstamp: Tstamp,
+    /// The reader is a 32-bit process.
+    pub compat32: bool,
+}
+
+impl Format {
+    /// Where records begin: at multiples of this.
+    fn alignment(self) -> usize {
+        if self.compat32 { ALIGNMENT32 } else { ALIGNMENT }
+    }
+
+    /// Whether the header is `bpf_hdr32`: only the oldest of the two headers
+    /// has a form of its own for 32-bit processes.
+    fn is_short(self) -> bool {
+        let format = self.tstamp.format();
+        self.compat32 && (format == MICROTIME as u32 || format == NONE as u32)
+    }
+
+    /// Bytes of a header up to the end of `bh_hdrlen`.
+    fn used(self) -> usize {
+        if self.is_short() { USED32 } else { USED }
+    }
+
+    /// `bh_hdrlen` for frames with a link header of `link` bytes: such that the
+    /// network header behind it is aligned.
+    pub fn hdrlen(self, link: u32) -> usize {
+        let link = link as usize;
+        align(self.used().saturating_add(link), self.alignment()).saturating_sub(link)
+    }
+
+    /// Writes the header of a record to its place, which is `hdrlen` bytes
+    /// unless the record was cut.
+    ///
+    /// `bpf_hdr` (seconds, microseconds) and `bpf_xhdr` (seconds, fraction)
+    /// have the same layout on LP64: two 64-bit words, three lengths. The two
+    /// words of `bpf_hdr32` have 32 bits: its seconds end in 2038.
+    #[inline]
+    fn write_header(
+        self,
+        header: Window<'_>,
+        clock: &mut Clock,
+        hdrlen: usize,
+        caplen: usize,
+        datalen: usize,
+    ) {
+        let (sec, frac) = match self.tstamp.quality() {
+            Quality::None => (0, 0),
+            quality => self.tstamp.present(clock.read(quality)),
+        };
+        let caplen = clip::<u32>(caplen, u32::MAX).to_ne_bytes();
+        let datalen = clip::<u32>(datalen, u32::MAX).to_ne_bytes();
+        let len = clip::<u16>(hdrlen, u16::MAX).to_ne_bytes();
+        // Field by field, where it stays: a copy of it would wait for these.
+        // Only a buffer that is smaller than a header cuts it.
+        let (mut fields, rest) = header.split_at(self.used());
+        if self.is_short() {
+            fields.set(0, (sec as u32).to_ne_bytes());
+            fields.set(size_of::<u32>(), (frac as u32).to_ne_bytes());
+            fields.set(offset_of!(bpf_hdr32, bh_caplen), caplen);
+            fields.set(offset_of!(bpf_hdr32, bh_datalen), datalen);
+            fields.set(offset_of!(bpf_hdr32, bh_hdrlen), len);
+        } else {
+            fields.set(0, sec.to_ne_bytes());
+            fields.set(size_of::<i64>(), frac.to_ne_bytes());
+            fields.set(offset_of!(bpf_xhdr, bh_caplen), caplen);
+            fields.set(offset_of!(bpf_xhdr, bh_datalen), datalen);
+            fields.set(offset_of!(bpf_xhdr, bh_hdrlen), len);
+        }
+        // None on Ethernet.
+        if !rest.is_empty() {
+            rest.put(&[]);
+        }
+    }
+}
+
+/// What became of a packet that was not lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The buffers rotated.
+    pub rotated: bool,
+    /// The record is as large as a buffer, and less than was wanted.
+    pub cut: bool,
 }
 
 /// Appends a record of at most `snaplen` bytes of the packet, behind a header
-/// of `hdrlen`. True if the buffers rotated.
+/// of `hdrlen`.
 ///
 /// # Errors
 /// [`Full`] if the packet is lost.
@@ -123,68 +209,17 @@ pub fn append(
     packet: &Packet<'_>,
     snaplen: usize,
     hdrlen: usize,
-    tstamp: Tstamp,
+    format: Format,
     clock: &mut Clock,
-) -> core::result::Result<bool, Full> {
+) -> core::result::Result<Appended, Full> {
     let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
-    let (record, rotated) = buffers.reserve(wanted)?;
+    let (record, rotated) = buffers.reserve(wanted, format.alignment())?;
+    let cut = record.len() < wanted;
     let caplen = record.len().saturating_sub(hdrlen);
-    write_header(record, tstamp, clock, hdrlen, caplen, packet.len());
-    packet.copy(0, record.get_mut(hdrlen..).unwrap_or_default());
-    Ok(rotated)
-}
-
-/// Writes the header of a record into its first `hdrlen` bytes.
-///
-/// `bpf_hdr` (seconds, microseconds) and `bpf_xhdr` (seconds, fraction) have
-/// the same layout on LP64: two 64-bit words, three lengths.
-#[inline]
-pub fn write_header(
-    record: &mut [u8],
-    tstamp: Tstamp,
-    clock: &mut Clock,
-    hdrlen: usize,
-    caplen: usize,
-    datalen: usize,
-) {
-    let (sec, frac) = match tstamp.quality() {
-        Quality::None => (0, 0),
-        quality => tstamp.present(clock.read(quality)),
-    };
-    let lens = [clip(caplen, u32::MAX), clip(datalen, u32::MAX)];
-    let write = |header: &mut [u8; USED]| {
-        // Field by field, where it stays: a copy of it would wait for these.
-        let mut put = |offset: usize, bytes: &[u8]| {
-            let place = header.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len()));
-            if let Some(place) = place {
-                place.copy_from_slice(bytes);
-            }
-        };
-        put(0, &sec.to_ne_bytes());
-        put(size_of::<i64>(), &frac.to_ne_bytes());
-        put(offset_of!(bpf_xhdr, bh_caplen), &lens[0].to_ne_bytes());
-        put(offset_of!(bpf_xhdr, bh_datalen), &lens[1].to_ne_bytes());
-        put(offset_of!(bpf_xhdr, bh_hdrlen), &clip::<u16>(hdrlen, u16::MAX).to_ne_bytes());
-    };
-    let len = hdrlen.min(record.len());
-    let place = record.get_mut(..len).unwrap_or_default();
-    match place.split_first_chunk_mut() {
-        Some((header, rest)) => {
-            write(header);
-            // None on Ethernet.
-            if !rest.is_empty() {
-                rest.fill(0);
-            }
-        }
-        // Only a buffer that is smaller than a header cuts it.
-        None => {
-            let mut header = [0; USED];
-            write(&mut header);
-            for (to, from) in place.iter_mut().zip(header) {
-                *to = from;
-            }
-        }
-    }
+    let (header, data) = record.split_at(hdrlen);
+    format.write_header(header, clock, hdrlen, caplen, packet.len());
+    packet.copy(0, data);
+    Ok(Appended { rotated, cut })
 }
 
 fn clip<T: TryFrom<usize>>(value: usize, max: T) -> T {
@@ -197,8 +232,20 @@ mod tests {
 
     #[test]
     fn hdrlen_aligns_the_network_header() {
-        // FreeBSD's own figures: EN10MB 26, NULL 28, RAW 32.
-        assert_eq!([hdrlen(14), hdrlen(4), hdrlen(0)], [26, 28, 32]);
+        // FreeBSD's own figures, for EN10MB, NULL and RAW.
+        let hdrlens = |tstamp, compat32| {
+            let format = Format { tstamp: Tstamp(tstamp), compat32 };
+            [14, 4, 0].map(|link| format.hdrlen(link))
+        };
+        for tstamp in [0, 1, 2, 3, 0x201] {
+            assert_eq!(hdrlens(tstamp, false), [26, 28, 32]);
+        }
+        for tstamp in [0, 3, 0x300] {
+            assert_eq!(hdrlens(tstamp, true), [18, 20, 20]);
+        }
+        for tstamp in [1, 2, 0x302] {
+            assert_eq!(hdrlens(tstamp, true), [26, 28, 28]);
+        }
     }
 
     #[test]
@@ -221,7 +268,8 @@ mod tests {
         for (tstamp, frac) in [(0x200, 500_000), (0x201, 500_000_000), (0x202, 1 << 63)] {
             let mut clock =
                 Clock { best: Quality::Normal, uptime: Bintime { sec: 7, frac: 1 << 63 } };
-            write_header(&mut record, Tstamp(tstamp), &mut clock, 28, 60, 1500);
+            let format = Format { tstamp: Tstamp(tstamp), compat32: false };
+            format.write_header(Window::from(&mut record[..28]), &mut clock, 28, 60, 1500);
             assert_eq!(record[..8], 7u64.to_ne_bytes());
             assert_eq!(record[8..16], u64::to_ne_bytes(frac));
             assert_eq!(record[16..20], 60u32.to_ne_bytes());
@@ -235,8 +283,30 @@ mod tests {
     #[test]
     fn a_record_shorter_than_its_header_is_cut() {
         let mut record = [0xffu8; 20];
-        write_header(&mut record, Tstamp(3), &mut Clock::new(), 32, 0, 9);
+        let format = Format { tstamp: Tstamp(3), compat32: false };
+        format.write_header(Window::from(&mut record[..]), &mut Clock::new(), 32, 0, 9);
         assert_eq!(record[..16], [0; 16]);
         assert_eq!(record[16..], 0u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn header_bytes_for_32_bits() {
+        let header = |tstamp, hdrlen: usize| {
+            let mut bytes = [0xffu8; 40];
+            let mut clock =
+                Clock { best: Quality::Normal, uptime: Bintime { sec: 7, frac: 1 << 63 } };
+            let format = Format { tstamp: Tstamp(tstamp), compat32: true };
+            let place = Window::from(&mut bytes[..hdrlen]);
+            format.write_header(place, &mut clock, hdrlen, 60, 1500);
+            bytes
+        };
+        let words = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        assert_eq!(header(0x200, 18)[..16], words(&[7, 500_000, 60, 1500]));
+        assert_eq!(header(0x200, 18)[16..19], [18, 0, 0xff]);
+        // No form of its own for the newer header.
+        assert_eq!(header(0x201, 28)[..24], words(&[7, 0, 500_000_000, 0, 60, 1500]));
+        assert_eq!(header(0x201, 28)[24..29], [28, 0, 0, 0, 0xff]);
     }
 }

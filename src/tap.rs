@@ -5,8 +5,9 @@
 //! whole, so that a packet takes no lock on its way to a descriptor. Changes
 //! are made under the control lock.
 
-use crate::bpf_d::BpfD;
+use crate::bpf_d::{BpfD, Bufmode};
 use crate::buffer::Buffers;
+use crate::kpi::abi::xbpf_d;
 use crate::kpi::epoch::{Guard, Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::ifnet::{Ifnet, Key, Name, TapInfo};
@@ -47,6 +48,10 @@ impl Attachment {
 
     pub(crate) fn name(&self) -> Name {
         self.tap.ifnet.name()
+    }
+
+    pub(crate) fn promisc(&self) -> bool {
+        self.promisc
     }
 
     pub(crate) fn tap(&self) -> &Ref<Tap> {
@@ -127,7 +132,7 @@ fn release_unused(control: &ControlGuard<'_, ()>) {
 ///
 /// # Errors
 /// ENXIO for a name that is unknown or of an interface without a tap, and if
-/// the open ended.
+/// the open ended; EINVAL in zero-copy mode without buffers.
 pub(crate) fn attach(d: &Ref<BpfD>, name: &Name) -> Result<()> {
     let control = CONTROL.lock();
     let ifnet = Ifnet::by_name(name)?;
@@ -141,7 +146,12 @@ pub(crate) fn attach(d: &Ref<BpfD>, name: &Name) -> Result<()> {
             d.reset(&mut state);
             return Ok(());
         }
-        state.buffers.is_none().then_some(state.bufsize)
+        match state.bufmode {
+            _ if state.buffers.is_some() => None,
+            Bufmode::Buffer => Some(state.bufsize),
+            // The user brings them before.
+            Bufmode::Zbuf => return Err(Errno::EINVAL),
+        }
     };
     // Allocated without the descriptor's lock. Left over, and dropped after
     // it, if BIOCSBLEN was faster: buffers come, but never go.
@@ -159,6 +169,7 @@ pub(crate) fn attach(d: &Ref<BpfD>, name: &Name) -> Result<()> {
                 state.buffers = buffers.take();
             }
             d.reset(&mut state);
+            d.born_writer();
             state.attachment = Some(Attachment { tap: tap.clone(), promisc: false });
         })
     };
@@ -227,6 +238,39 @@ pub(crate) fn departed(key: Key) {
 /// another thread ends may not be detached yet.
 pub(crate) fn release_all() {
     release(&CONTROL.lock(), |_| false);
+}
+
+/// Those with an interface that the caller may know of, one tap after another.
+fn for_each_attached(mut tell: impl FnMut(&Tap, &[Ref<BpfD>])) {
+    let _control = CONTROL.lock();
+    let Some(taps) = TAPS.get() else { return };
+    for tap in taps.iter().filter(|tap| tap.ifnet.is_visible()) {
+        if let Some(peers) = tap.peers.get() {
+            tell(tap, &peers);
+        }
+    }
+}
+
+/// Describes descriptors with an interface, as many as there are places, those
+/// first that get no packets; how many there are.
+pub(crate) fn describe(places: &mut [xbpf_d]) -> usize {
+    let mut count = 0usize;
+    for_each_attached(|tap, peers| {
+        let name = tap.ifnet.name();
+        let (writers, readers) = (|d: &&Ref<BpfD>| d.is_writer(), |d: &&Ref<BpfD>| !d.is_writer());
+        for d in peers.iter().filter(writers).chain(peers.iter().filter(readers)) {
+            if let Some(place) = places.get_mut(count) {
+                *place = d.describe(name);
+            }
+            count = count.saturating_add(1);
+        }
+    });
+    count
+}
+
+/// Sets the counters to zero of every descriptor with an interface.
+pub(crate) fn reset_counters() {
+    for_each_attached(|_, peers| peers.iter().for_each(|d| d.counters.reset()));
 }
 
 /// One packet of a tapped interface. `inbound`: it came by this interface.

@@ -8,6 +8,9 @@
 #include <sys/param.h>
 #include <sys/event.h>
 #include <sys/stddef.h>
+#include <sys/socket.h>
+#include <net/bpf.h>
+#include <net/bpfdesc.h>
 
 #include "kpi.h"
 
@@ -16,6 +19,9 @@
 #define	ASSERT_FIELD(type, field, offset)				\
 	_Static_assert(offsetof(type, field) == (offset),		\
 	    #type "." #field " moved")
+/* Ours is where the header's is. */
+#define	ASSERT_SAME(type, field)					\
+	ASSERT_FIELD(struct bpfrs_##type, field, offsetof(struct type, field))
 #define	ASSERT_IOC(name, value)						\
 	_Static_assert((name) == (value), #name " changed its number")
 
@@ -30,6 +36,25 @@ ASSERT_SIZE(struct bpf_version, 4);
 ASSERT_SIZE(struct bpf_dltlist, 16);
 ASSERT_FIELD(struct bpf_dltlist, bfl_list, 8);
 ASSERT_SIZE(struct bpf_zbuf, 24);
+ASSERT_FIELD(struct bpf_zbuf, bz_buflen, 16);
+ASSERT_SIZE(struct bpf_zbuf_header, 32);
+ASSERT_FIELD(struct bpf_zbuf_header, bzh_kernel_len, 4);
+ASSERT_FIELD(struct bpf_zbuf_header, bzh_user_gen, 8);
+ASSERT_SIZE(struct bpfrs_xbpf_d, sizeof(struct xbpf_d));
+ASSERT_SAME(xbpf_d, bd_promisc);
+ASSERT_SAME(xbpf_d, bd_hdrcmplt);
+ASSERT_SAME(xbpf_d, bd_async);
+ASSERT_SAME(xbpf_d, bd_rcount);
+ASSERT_SAME(xbpf_d, bd_sig);
+ASSERT_SAME(xbpf_d, bd_bufsize);
+ASSERT_SAME(xbpf_d, bd_pid);
+ASSERT_SAME(xbpf_d, bd_ifname);
+ASSERT_SAME(xbpf_d, bd_locked);
+ASSERT_SAME(xbpf_d, bd_wcount);
+ASSERT_SAME(xbpf_d, bd_zcopy);
+ASSERT_SAME(xbpf_d, bd_bufmode);
+ASSERT_FIELD(struct bpfrs_xbpf_d, bd_copying,
+    offsetof(struct xbpf_d, bd_spare));
 ASSERT_SIZE(struct bpf_hdr, 32);
 ASSERT_FIELD(struct bpf_hdr, bh_caplen, 16);
 ASSERT_FIELD(struct bpf_hdr, bh_datalen, 20);
@@ -77,6 +102,12 @@ ASSERT_IOC(BIOCSETFNR, 0x80104282);
 ASSERT_IOC(BIOCGTSTAMP, 0x40044283);
 ASSERT_IOC(BIOCSTSTAMP, 0x80044284);
 ASSERT_IOC(BIOCSETVLANPCP, 0x80044285);
+ASSERT_IOC(BIOCSETF32, 0x80084267);
+ASSERT_IOC(BIOCSRTIMEOUT32, 0x8008426d);
+ASSERT_IOC(BIOCGRTIMEOUT32, 0x4008426e);
+ASSERT_IOC(BIOCGDLTLIST32, 0xc0084279);
+ASSERT_IOC(BIOCSETWF32, 0x8008427b);
+ASSERT_IOC(BIOCSETFNR32, 0x80084282);
 
 /* Not of <net/bpf.h>, but of every kevent(2). */
 ASSERT_IOC(EVFILT_READ, BPFRS_EVFILT_READ);

@@ -21,6 +21,7 @@
 /* Opaque here, whatever the headers below make of them. */
 struct bpfrs_if;
 struct bpfrs_monitor;
+struct bpfrs_pages;
 struct cdev;
 struct knote;
 struct mbuf;
@@ -81,6 +82,75 @@ struct bpfrs_ifreq {
 	char		ifr_rest[16];
 };
 
+/*
+ * What a 32-bit process of amd64 has instead: arguments of ioctl(2), and the
+ * header of a record.  Elsewhere the driver knows no 32-bit processes.
+ */
+struct bpfrs_timeval32 {
+	int32_t		tv_sec;
+	int32_t		tv_usec;
+};
+struct bpfrs_program32 {
+	uint32_t	bf_len;
+	uint32_t	bf_insns;
+};
+struct bpfrs_dltlist32 {
+	uint32_t	bfl_len;
+	uint32_t	bfl_list;
+};
+struct bpfrs_hdr32 {
+	struct bpfrs_timeval32 bh_tstamp;
+	uint32_t	bh_caplen;
+	uint32_t	bh_datalen;
+	uint16_t	bh_hdrlen;
+};
+#define	BIOCSETF32	_IOW('B', 103, struct bpfrs_program32)
+#define	BIOCSRTIMEOUT32	_IOW('B', 109, struct bpfrs_timeval32)
+#define	BIOCGRTIMEOUT32	_IOR('B', 110, struct bpfrs_timeval32)
+#define	BIOCGDLTLIST32	_IOWR('B', 121, struct bpfrs_dltlist32)
+#define	BIOCSETWF32	_IOW('B', 123, struct bpfrs_program32)
+#define	BIOCSETFNR32	_IOW('B', 130, struct bpfrs_program32)
+
+/*
+ * A descriptor as sysctl(3) net.bpfrs.stats describes it: struct xbpf_d of
+ * <net/bpfdesc.h>, whose spare words count what stock does not.  No byte of it
+ * is without a name: it goes to users.
+ */
+struct bpfrs_xbpf_d {
+	uint32_t	bd_structsize;
+	uint8_t		bd_promisc;
+	uint8_t		bd_immediate;
+	uint8_t		bd_pad[6];
+	int32_t		bd_hdrcmplt;
+	int32_t		bd_direction;
+	int32_t		bd_feedback;
+	int32_t		bd_async;
+	uint32_t	bd_pad1;
+	uint64_t	bd_rcount;
+	uint64_t	bd_dcount;
+	uint64_t	bd_fcount;
+	int32_t		bd_sig;
+	int32_t		bd_slen;
+	int32_t		bd_hlen;
+	int32_t		bd_bufsize;
+	int32_t		bd_pid;
+	char		bd_ifname[BPFRS_IFNAMSIZ];
+	int32_t		bd_locked;
+	uint64_t	bd_wcount;
+	uint64_t	bd_wfcount;
+	uint64_t	bd_wdcount;
+	uint64_t	bd_zcopy;
+	int32_t		bd_bufmode;
+	uint32_t	bd_pad2;
+	uint64_t	bd_copying;	/* dropped while a reader copied out */
+	uint64_t	bd_detached;	/* dropped without an interface */
+	uint64_t	bd_cut;		/* kept, cut to the buffer's size */
+	uint64_t	bd_spare;
+};
+
+/* The most pages of a zero-copy buffer, as in stock. */
+#define	BPFRS_MAXPAGES		512
+
 /* Nodes /dev/bpfrs0 ... /dev/bpfrs255. */
 #define	BPFRS_MAXUNITS		256
 
@@ -109,6 +179,9 @@ enum bpfrs_ioc : unsigned long {
 	BPFRS_IOC(BIOCSETZBUF), BPFRS_IOC(BIOCSETFNR),
 	BPFRS_IOC(BIOCGTSTAMP), BPFRS_IOC(BIOCSTSTAMP),
 	BPFRS_IOC(BIOCSETVLANPCP),
+	BPFRS_IOC(BIOCSETF32), BPFRS_IOC(BIOCSRTIMEOUT32),
+	BPFRS_IOC(BIOCGRTIMEOUT32), BPFRS_IOC(BIOCGDLTLIST32),
+	BPFRS_IOC(BIOCSETWF32), BPFRS_IOC(BIOCSETFNR32),
 	BPFRS_IOC(FIONREAD), BPFRS_IOC(FIONBIO), BPFRS_IOC(FIOASYNC),
 	BPFRS_IOC(FIOSETOWN), BPFRS_IOC(FIOGETOWN),
 	BPFRS_IOC(TIOCSPGRP), BPFRS_IOC(TIOCGPGRP),
@@ -124,7 +197,8 @@ enum bpfrs_const : int {
 	BPFRS_CONST(EOPNOTSUPP), BPFRS_CONST(ERESTART),
 	BPFRS_CONST(POLLIN), BPFRS_CONST(POLLRDNORM), BPFRS_CONST(POLLOUT),
 	BPFRS_CONST(POLLWRNORM), BPFRS_CONST(POLLHUP),
-	BPFRS_CONST(O_NONBLOCK), BPFRS_CONST(SIGIO), BPFRS_CONST(NSIG),
+	BPFRS_CONST(O_NONBLOCK), BPFRS_CONST(FREAD), BPFRS_CONST(FWRITE),
+	BPFRS_CONST(SIGIO), BPFRS_CONST(NSIG),
 	BPFRS_CONST(DLT_NULL), BPFRS_CONST(DLT_EN10MB),
 	BPFRS_CONST(BPF_MAJOR_VERSION), BPFRS_CONST(BPF_MINOR_VERSION),
 	BPFRS_CONST(BPF_MINBUFSIZE), BPFRS_CONST(BPF_MEMWORDS),
@@ -160,6 +234,8 @@ enum bpfrs_tunable {
 	BPFRS_TUNABLE_MAXBUFSIZE,	/* net.bpfrs.maxbufsize */
 	BPFRS_TUNABLE_MAXINSNS,		/* net.bpfrs.maxinsns */
 	BPFRS_TUNABLE_JIT,		/* net.bpfrs.jit */
+	BPFRS_TUNABLE_OPTIMIZE_WRITERS,	/* net.bpfrs.optimize_writers */
+	BPFRS_TUNABLE_ZEROCOPY_ENABLE,	/* net.bpfrs.zerocopy_enable */
 };
 uint32_t bpfrs_kpi_tunable(enum bpfrs_tunable);
 
@@ -241,6 +317,23 @@ ssize_t	 bpfrs_kpi_uio_resid(const struct uio *);
 /* From kaddr in d_read, to kaddr in d_write. */
 int	 bpfrs_kpi_uiomove(void *kaddr, size_t len, struct uio *);
 
+/*
+ * User memory that stays: len bytes at uaddr of the calling process, whole
+ * pages, wired and mapped at *kaddr until they are released, whatever the
+ * process does.  It may write there at any time.  Sleeps.
+ */
+int	 bpfrs_kpi_pages_hold(uintptr_t uaddr, size_t len, void **kaddr,
+	    struct bpfrs_pages **);	/* EFAULT; ENOMEM */
+void	 bpfrs_kpi_pages_release(struct bpfrs_pages *);	/* Unlocked. */
+size_t	 bpfrs_kpi_page_size(void);
+
+/* The calling process, and whether it is one of 32 bits. */
+int	 bpfrs_kpi_pid(void);
+int	 bpfrs_kpi_compat32(void);
+#define	BPFRS_COMPAT32_UNKNOWN	0	/* the kernel runs none */
+#define	BPFRS_COMPAT32_NO	1
+#define	BPFRS_COMPAT32_YES	2
+
 /* devfs(5).  A new node comes with a reference for the caller.  Sleeps. */
 int	 bpfrs_kpi_node_create(int unit, struct cdev **);
 void	 bpfrs_kpi_node_destroy(struct cdev *);	/* waits until unused */
@@ -265,6 +358,8 @@ struct bpfrs_if *bpfrs_kpi_ifnet_byname(const char name[BPFRS_IFNAMSIZ]);
 void	 bpfrs_kpi_ifnet_rele(struct bpfrs_if *);	/* Anywhere. */
 void	 bpfrs_kpi_ifnet_name(struct bpfrs_if *, char name[BPFRS_IFNAMSIZ]);
 int	 bpfrs_kpi_ifnet_promisc(struct bpfrs_if *, int on);
+/* Whether the calling thread may know of it: from a jail only its own stack. */
+int	 bpfrs_kpi_ifnet_visible(struct bpfrs_if *);	/* Anywhere. */
 int	 bpfrs_kpi_ifnet_mtu(struct bpfrs_if *);	/* Anywhere. */
 /* ENXIO: bpfrs has no sound tap for this interface. */
 int	 bpfrs_kpi_tap_info(struct bpfrs_if *, struct bpfrs_tap_info *);
@@ -309,7 +404,7 @@ int	 bpfrs_rs_load(void);
 int	 bpfrs_rs_unload(int force);
 /* A referenced cdev for /dev/bpfrs<unit>, or NULL. */
 struct cdev *bpfrs_rs_clone(int unit);
-int	 bpfrs_rs_open(struct cdev *);
+int	 bpfrs_rs_open(struct cdev *, int oflags);	/* FREAD, FWRITE */
 int	 bpfrs_rs_close(struct cdev *, int revoke);
 void	 bpfrs_rs_purge(struct cdev *);
 int	 bpfrs_rs_read(struct cdev *, struct uio *, int ioflag);
@@ -321,6 +416,12 @@ int	 bpfrs_rs_kqfilter(struct cdev *, struct knote *, int filter);
 int	 bpfrs_rs_kqevent(void *hook, int filter, int64_t *data);
 void	 bpfrs_rs_kqdetach(void *hook, struct knote *);
 void	 bpfrs_rs_dtor(void *priv);
+/*
+ * sysctl(3) net.bpfrs.stats: describes attached descriptors, as many as there
+ * is room for; how many there are.  Sleeps.
+ */
+size_t	 bpfrs_rs_stats(struct bpfrs_xbpf_d *, size_t room);
+void	 bpfrs_rs_stats_reset(void);
 /* It goes, or to another network stack.  May sleep. */
 void	 bpfrs_rs_ifdeparture(struct bpfrs_if *);
 /*

@@ -15,6 +15,7 @@
 #include <sys/limits.h>
 #include <sys/malloc.h>
 #include <sys/module.h>
+#include <sys/priv.h>
 #include <sys/proc.h>
 #include <sys/sx.h>
 #include <sys/sysctl.h>
@@ -52,11 +53,11 @@ struct cdevsw bpfrs_cdevsw = {
 };
 
 static int
-bpfrs_open(struct cdev *dev, int oflags __unused, int devtype __unused,
+bpfrs_open(struct cdev *dev, int oflags, int devtype __unused,
     struct thread *td __unused)
 {
 
-	return (bpfrs_rs_open(dev));
+	return (bpfrs_rs_open(dev, oflags));
 }
 
 static int
@@ -176,6 +177,56 @@ SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxinsns, CTLFLAG_RWTUN, &bpfrs_maxinsns, 0,
 static u_int bpfrs_jit;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, jit, CTLFLAG_RWTUN, &bpfrs_jit, 0,
     "Compile filters that are set from now on to machine code");
+static u_int bpfrs_optimize_writers;
+SYSCTL_UINT(_net_bpfrs, OID_AUTO, optimize_writers, CTLFLAG_RWTUN,
+    &bpfrs_optimize_writers, 0,
+    "Do not send packets to a descriptor until it sets a filter");
+static u_int bpfrs_zerocopy_enable;
+SYSCTL_UINT(_net_bpfrs, OID_AUTO, zerocopy_enable, CTLFLAG_RWTUN,
+    &bpfrs_zerocopy_enable, 0, "Let new sessions have zero-copy buffers");
+
+/*
+ * The descriptors that have an interface, as net.bpf.stats has them: a struct
+ * xbpf_d each.  Writing one of zeros sets their counters to zero.
+ */
+static int
+bpfrs_stats_sysctl(struct sysctl_oid *oid __unused, void *arg __unused,
+    intmax_t len __unused, struct sysctl_req *req)
+{
+	static const struct bpfrs_xbpf_d zero;
+	struct bpfrs_xbpf_d *all, given;
+	size_t count, room;
+	int error;
+
+	error = priv_check(req->td, PRIV_NET_BPF);
+	if (error != 0)
+		return (error);
+	if (req->newptr != NULL) {
+		if (req->newlen != sizeof(given))
+			return (EINVAL);
+		error = SYSCTL_IN(req, &given, sizeof(given));
+		if (error != 0)
+			return (error);
+		if (memcmp(&given, &zero, sizeof(zero)) != 0)
+			return (EINVAL);
+		bpfrs_rs_stats_reset();
+		return (0);
+	}
+	if (req->oldptr == NULL)
+		return (SYSCTL_OUT(req, NULL,
+		    bpfrs_rs_stats(NULL, 0) * sizeof(*all)));
+	/* The room is the caller's to say; a node has one open. */
+	room = MIN(req->oldlen / sizeof(*all), BPFRS_MAXUNITS);
+	all = malloc(MAX(room, 1) * sizeof(*all), M_BPFRS, M_WAITOK | M_ZERO);
+	count = bpfrs_rs_stats(all, room);
+	error = count > room ? ENOMEM :
+	    SYSCTL_OUT(req, all, count * sizeof(*all));
+	free(all, M_BPFRS);
+	return (error);
+}
+SYSCTL_PROC(_net_bpfrs, OID_AUTO, stats,
+    CTLTYPE_OPAQUE | CTLFLAG_RW | CTLFLAG_MPSAFE, NULL, 0, bpfrs_stats_sysctl,
+    "S,xbpf_d", "Statistics of descriptors with an interface");
 
 #define	BPFRS_COUNTER(parent, name, index, descr)			\
 	SYSCTL_U64(parent, OID_AUTO, name, CTLFLAG_RD,			\
@@ -214,6 +265,10 @@ bpfrs_kpi_tunable(enum bpfrs_tunable which)
 		return (bpfrs_maxinsns);
 	case BPFRS_TUNABLE_JIT:
 		return (bpfrs_jit);
+	case BPFRS_TUNABLE_OPTIMIZE_WRITERS:
+		return (bpfrs_optimize_writers);
+	case BPFRS_TUNABLE_ZEROCOPY_ENABLE:
+		return (bpfrs_zerocopy_enable);
 	}
 	return (0);
 }

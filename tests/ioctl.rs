@@ -287,7 +287,7 @@ fn signals() {
     });
 }
 
-/// Zero-copy buffers are off, as in stock by default.
+/// Zero-copy buffers are off, as in stock by default; zerocopy.rs has them on.
 #[test]
 fn buffer_modes() {
     run(|| {

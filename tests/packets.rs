@@ -3,6 +3,7 @@
 
 use bpfrs::filter::Packet as _;
 use bpfrs::kpi::host::Chain;
+use bpfrs::kpi::memory::Window;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -33,7 +34,7 @@ proptest! {
             let mut copy = vec![0xaa; len];
             let expected = flat.get(offset..).unwrap_or_default();
             let expected = &expected[..expected.len().min(len)];
-            assert_eq!(packet.copy(offset, &mut copy), expected.len());
+            assert_eq!(packet.copy(offset, Window::from(&mut copy[..])), expected.len());
             assert_eq!(&copy[..expected.len()], expected);
             assert!(copy[expected.len()..].iter().all(|byte| *byte == 0xaa));
             // With a header the window may end before the first mbuf does.

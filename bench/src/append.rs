@@ -9,7 +9,7 @@ use std::time::Instant;
 use bpfrs::buffer::{ALIGNMENT, Buffers, align};
 use bpfrs::kpi::host::Chain;
 use bpfrs::kpi::mbuf::Packet;
-use bpfrs::record::{self, Clock, Tstamp};
+use bpfrs::record::{self, Appended, Clock, Format, Tstamp};
 use serde::{Deserialize, Serialize};
 
 /// `BPF_T_NONE`: the clock costs more than the append.
@@ -49,9 +49,13 @@ fn with_packets(chains: &[Chain], rest: Option<&List<'_>>, run: &mut dyn FnMut(&
     }
 }
 
+fn format() -> Format {
+    black_box(Format { tstamp: Tstamp::new(NO_TIME).expect("BPF_T_NONE"), compat32: false })
+}
+
 /// What is written of a header, and no more.
 fn limit(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut [Vec<u8>; 2]) -> usize {
-    let hdrlen = record::hdrlen(ETHERNET);
+    let hdrlen = format().hdrlen(ETHERNET);
     let mut at = 0;
     for packet in packets {
         let frame = packet.window();
@@ -65,17 +69,17 @@ fn limit(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut [Vec<u8>; 2]) ->
         header[20..24].copy_from_slice(&(packet.len() as u32).to_ne_bytes());
         header[24..26].copy_from_slice(&(hdrlen as u16).to_ne_bytes());
         rest[..caplen].copy_from_slice(&frame[..caplen]);
-        at = align(at + hdrlen + caplen);
+        at = align(at + hdrlen + caplen, ALIGNMENT);
     }
     at
 }
 
 fn bpfrs(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut Buffers) -> usize {
-    let hdrlen = record::hdrlen(ETHERNET);
-    let tstamp = Tstamp::new(NO_TIME).expect("BPF_T_NONE");
+    let format = format();
     for packet in packets {
-        let rotated = record::append(buffers, packet, snaplen, hdrlen, tstamp, &mut Clock::new());
-        if rotated != Ok(false) {
+        let hdrlen = format.hdrlen(ETHERNET);
+        let appended = record::append(buffers, packet, snaplen, hdrlen, format, &mut Clock::new());
+        if appended != Ok(Appended { rotated: false, cut: false }) {
             // The reader is fast.
             buffers.reset();
         }

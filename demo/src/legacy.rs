@@ -144,7 +144,7 @@ extern "C" fn legacy_clone(_unit: c_int) -> *mut cdev {
     ptr::null_mut()
 }
 
-unsafe extern "C" fn legacy_open(dev: *mut cdev) -> c_int {
+unsafe extern "C" fn legacy_open(dev: *mut cdev, _oflags: c_int) -> c_int {
     // WRONG: nothing keeps two opens, or an open and a close, apart.
     if !drv1(dev).load(Ordering::Relaxed).is_null() {
         return BPFRS_EBUSY;

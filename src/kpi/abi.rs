@@ -6,8 +6,10 @@
 use core::mem::{offset_of, size_of};
 
 pub use bpfrs_sys::{
-    bpf_dltlist, bpf_hdr, bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_xhdr,
-    bpfrs_ifreq as ifreq, timeval,
+    bpf_dltlist, bpf_hdr, bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_xhdr, bpf_zbuf,
+    bpf_zbuf_header, bpfrs_dltlist32 as bpf_dltlist32, bpfrs_hdr32 as bpf_hdr32,
+    bpfrs_ifreq as ifreq, bpfrs_program32 as bpf_program32, bpfrs_timeval32 as timeval32,
+    bpfrs_xbpf_d as xbpf_d, timeval,
 };
 
 const _: () = {
@@ -30,6 +32,16 @@ const _: () = {
     assert!(size_of::<ifreq>() == 32);
     assert!(offset_of!(ifreq, ifr_name) == 0);
     assert!(size_of::<timeval>() == 16);
+    assert!(size_of::<bpf_hdr32>() == 20);
+    assert!(offset_of!(bpf_hdr32, bh_caplen) == 8);
+    assert!(offset_of!(bpf_hdr32, bh_datalen) == 12);
+    assert!(offset_of!(bpf_hdr32, bh_hdrlen) == 16);
+    assert!(size_of::<bpf_program32>() == 8);
+    assert!(size_of::<bpf_dltlist32>() == 8);
+    assert!(size_of::<timeval32>() == 8);
+    assert!(size_of::<bpf_zbuf>() == 24);
+    assert!(size_of::<bpf_zbuf_header>() == 32);
+    assert!(size_of::<xbpf_d>() == 168);
 };
 
 /// Data without meaning of its own: any bytes of the right length are one.
@@ -50,5 +62,6 @@ macro_rules! plain {
 
 plain! {
     u32, i32, usize,
-    bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_dltlist, ifreq, timeval,
+    bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_dltlist, bpf_zbuf, ifreq, timeval,
+    bpf_program32, bpf_dltlist32, timeval32,
 }

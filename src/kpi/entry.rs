@@ -42,9 +42,10 @@ extern "C" fn bpfrs_rs_clone(unit: c_int) -> *mut sys::cdev {
 /// # Safety
 /// Called by devfs, through module.c.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_rs_open(cdev: *mut sys::cdev) -> c_int {
+unsafe extern "C" fn bpfrs_rs_open(cdev: *mut sys::cdev, oflags: c_int) -> c_int {
+    let reads = oflags & sys::bpfrs_const::BPFRS_FREAD as c_int != 0;
     // SAFETY: devfs keeps the cdev during the call.
-    Errno::value(dev::open(unsafe { Cdev::from_raw(cdev) }))
+    Errno::value(dev::open(unsafe { Cdev::from_raw(cdev) }, reads))
 }
 
 /// `d_close`.
@@ -196,6 +197,27 @@ unsafe extern "C" fn bpfrs_rs_dtor(private: *mut c_void) {
         // SAFETY: given away by set_private and returned once (I2).
         dev::destroyed(unsafe { Ref::<BpfD>::from_raw(private) });
     }
+}
+
+/// sysctl(3) `net.bpfrs.stats`: how many descriptors have an interface.
+///
+/// # Safety
+/// `to` has `room` places of zeros, which are nobody else's during the call.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_rs_stats(to: *mut sys::bpfrs_xbpf_d, room: usize) -> usize {
+    let places: &mut [sys::bpfrs_xbpf_d] = if to.is_null() {
+        &mut []
+    } else {
+        // SAFETY: by the contract of this function.
+        unsafe { core::slice::from_raw_parts_mut(to, room) }
+    };
+    tap::describe(places)
+}
+
+/// sysctl(3) `net.bpfrs.stats`, written to.
+#[unsafe(no_mangle)]
+extern "C" fn bpfrs_rs_stats_reset() {
+    tap::reset_counters();
 }
 
 /// ifnet_departure_event.

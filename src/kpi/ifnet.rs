@@ -63,6 +63,13 @@ impl Ifnet {
         name
     }
 
+    /// Whether the calling thread may know of it: in a jail with a network
+    /// stack of its own only what is there.
+    pub fn is_visible(&self) -> bool {
+        // SAFETY: self keeps the interface.
+        unsafe { sys::bpfrs_kpi_ifnet_visible(self.raw.as_ptr()) != 0 }
+    }
+
     /// Counts promiscuous mode up or down. Sleeps.
     pub fn set_promisc(&self, on: bool) -> Result<()> {
         // SAFETY: thread context; self keeps the interface.

@@ -5,6 +5,8 @@ use core::marker::PhantomData;
 
 use bpfrs_sys as sys;
 
+use super::memory::Window;
+
 /// How far filters look, as a rule: link and network header with options, and
 /// the ports, or the IPv6 header and what follows.
 const START: usize = 128;
@@ -92,27 +94,25 @@ impl<'call> Packet<'call> {
         }
         // Beyond the first mbuf, or across a border.
         let mut bytes = [0; N];
-        self.copy(offset, &mut bytes);
+        self.copy(offset, Window::from(&mut bytes[..]));
         Some(bytes)
     }
 
     /// Copies as much as fits into `to`, from `offset`; returns how much.
     #[inline]
-    pub fn copy(&self, offset: usize, to: &mut [u8]) -> usize {
+    pub fn copy(&self, offset: usize, to: Window<'_>) -> usize {
         let len = to.len().min(self.len.saturating_sub(offset));
-        let Some(to) = to.get_mut(..len) else { return 0 };
+        let (to, _) = to.split_at(len);
         // The first mbuf has it all, as a rule.
         if self.header.is_empty()
             && let Some(first) = self.first.get(offset..).and_then(|first| first.get(..len))
         {
-            to.copy_from_slice(first);
+            to.put(first);
             return len;
         }
         let from_header = self.header.get(offset..).unwrap_or_default();
-        let (head, tail) = to.split_at_mut(from_header.len().min(len));
-        for (to, from) in head.iter_mut().zip(from_header) {
-            *to = *from;
-        }
+        let (head, mut tail) = to.split_at(from_header.len());
+        head.put(from_header);
         if !tail.is_empty() {
             let offset = offset.saturating_sub(self.header.len());
             // SAFETY: the chain is unchanged for 'call and has the bytes:

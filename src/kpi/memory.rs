@@ -5,6 +5,7 @@
 //! fail; it is for thread context only and never for a packet. What the driver
 //! can do without it asks for with `M_NOWAIT`.
 
+use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use core::ops::{Deref, DerefMut};
 use core::ptr::{self, NonNull};
@@ -43,6 +44,78 @@ pub(super) fn out_of_memory() -> ! {
 pub(super) unsafe fn free<T>(p: NonNull<T>) {
     // SAFETY: by the contract of this function.
     unsafe { bpfrs_sys::bpfrs_kpi_free(p.as_ptr().cast()) }
+}
+
+/// A place to write to, perhaps in memory that others write to as well: a
+/// user's. Nothing is read back from it.
+pub struct Window<'a> {
+    start: NonNull<u8>,
+    len: usize,
+    owner: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Window<'a> {
+    /// # Safety
+    /// `len` bytes at `start` can be written for `'a`, and no Rust code has
+    /// another way to them meanwhile.
+    pub(super) unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        Window { start, len, owner: PhantomData }
+    }
+
+    /// How many bytes it is.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first `at` bytes, or all if they are fewer, and the rest.
+    #[inline]
+    pub fn split_at(self, at: usize) -> (Window<'a>, Window<'a>) {
+        let at = at.min(self.len);
+        // SAFETY: not beyond the end, by the minimum above.
+        let rest = unsafe { self.start.add(at) };
+        (
+            Window { len: at, ..self },
+            Window { start: rest, len: self.len.saturating_sub(at), owner: PhantomData },
+        )
+    }
+
+    /// Writes `bytes` at `offset`, if there is room for all of them.
+    #[inline]
+    pub fn set<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
+        if offset.checked_add(N).is_some_and(|end| end <= self.len) {
+            // SAFETY: within the window, and the bytes are nobody else's.
+            unsafe { self.start.add(offset).cast().write_unaligned(bytes) };
+        }
+    }
+
+    /// Writes as many of `bytes` as fit, and zeros behind them to the end.
+    #[inline]
+    pub fn put(self, bytes: &[u8]) {
+        let len = bytes.len().min(self.len);
+        // SAFETY: both have `len` bytes, and the window's are nobody else's.
+        unsafe { self.start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), len) };
+        let rest = self.split_at(len).1;
+        if !rest.is_empty() {
+            // SAFETY: the window has them.
+            unsafe { rest.start.as_ptr().write_bytes(0, rest.len) };
+        }
+    }
+
+    /// For C to write to.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for Window<'a> {
+    fn from(bytes: &'a mut [u8]) -> Self {
+        Window { start: NonNull::from(&mut *bytes).cast(), len: bytes.len(), owner: PhantomData }
+    }
 }
 
 /// A fixed number of `T` on the heap.

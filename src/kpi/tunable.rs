@@ -25,6 +25,16 @@ pub fn jit() -> bool {
     read(sys::bpfrs_tunable::BPFRS_TUNABLE_JIT) != 0
 }
 
+/// Whether a descriptor gets no packets until it has set a filter.
+pub fn optimize_writers() -> bool {
+    read(sys::bpfrs_tunable::BPFRS_TUNABLE_OPTIMIZE_WRITERS) != 0
+}
+
+/// Whether BIOCSETBUFMODE grants zero-copy buffers.
+pub fn zerocopy_enable() -> bool {
+    read(sys::bpfrs_tunable::BPFRS_TUNABLE_ZEROCOPY_ENABLE) != 0
+}
+
 /// The most instructions a program may have.
 pub fn maxinsns() -> u32 {
     read(sys::bpfrs_tunable::BPFRS_TUNABLE_MAXINSNS)

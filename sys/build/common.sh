@@ -296,6 +296,8 @@ fetch_headers() {
 # generated, as bsd.kmod.mk makes it for a module built without a kernel.
 stand_alone_headers() {
 	printf '#define\tSMP 1\n#define\tMAC 1\n#define\tVIMAGE 1\n' >"$1/opt_global.h"
+	# Its header is not installed for aarch64, where the driver does not use it.
+	[ "$arch" != amd64 ] || printf '#define\tCOMPAT_FREEBSD32 1\n' >>"$1/opt_global.h"
 	printf '#define\tDEV_BPF 1\n' >"$1/opt_bpf.h"
 	printf '#define\tINET 1\n' >"$1/opt_inet.h"
 	printf '#define\tINET6 1\n' >"$1/opt_inet6.h"

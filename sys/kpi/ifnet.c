@@ -5,6 +5,8 @@
  */
 #include <sys/param.h>
 #include <sys/systm.h>
+#include <sys/jail.h>
+#include <sys/proc.h>
 #include <sys/socket.h>
 #include <net/if.h>
 #include <net/if_var.h>
@@ -52,6 +54,19 @@ bpfrs_kpi_ifnet_promisc(struct bpfrs_if *bif, int on)
 	error = ifpromisc(ifp, on);
 	CURVNET_RESTORE();
 	return (error);
+}
+
+int
+bpfrs_kpi_ifnet_visible(struct bpfrs_if *bif)
+{
+	struct ifnet *ifp;
+	struct vnet *vnet;
+
+	vnet = TD_TO_VNET(curthread);
+	if (IS_DEFAULT_VNET(vnet))
+		return (1);
+	ifp = bpfrs_tap_ifnet(bif);
+	return (ifp != NULL && ifp->if_vnet == vnet);
 }
 
 int

@@ -5,6 +5,7 @@ pub const BPFRS_OUTPUT_HDRCMPLT: i32 = 1;
 pub const BPFRS_OUTPUT_FEEDBACK: i32 = 2;
 pub const BPFRS_OUTPUT_ONCE: i32 = 4;
 pub const BPFRS_IFNAMSIZ: i32 = 16;
+pub const BPFRS_MAXPAGES: i32 = 512;
 pub const BPFRS_MAXUNITS: i32 = 256;
 pub const BPFRS_TIMER_IDLE: i32 = 0;
 pub const BPFRS_TIMER_WAITING: i32 = 1;
@@ -14,6 +15,9 @@ pub const BPFRS_EVFILT_WRITE: i32 = -2;
 pub const BPFRS_KNOTE_QUIET: i32 = 0;
 pub const BPFRS_KNOTE_READY: i32 = 1;
 pub const BPFRS_KNOTE_EOF: i32 = 2;
+pub const BPFRS_COMPAT32_UNKNOWN: i32 = 0;
+pub const BPFRS_COMPAT32_NO: i32 = 1;
+pub const BPFRS_COMPAT32_YES: i32 = 2;
 pub const BPFRS_TIME_PRECISE: i32 = 0;
 pub const BPFRS_TIME_FAST: i32 = 1;
 #[repr(C)]
@@ -24,6 +28,11 @@ pub struct bpfrs_if {
 #[repr(C)]
 #[derive(Debug)]
 pub struct bpfrs_monitor {
+    _unused: [u8; 0],
+}
+#[repr(C)]
+#[derive(Debug)]
+pub struct bpfrs_pages {
     _unused: [u8; 0],
 }
 #[repr(C)]
@@ -190,6 +199,27 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct bpf_zbuf_header {
+    pub bzh_kernel_gen: u_int,
+    pub bzh_kernel_len: u_int,
+    pub bzh_user_gen: u_int,
+    pub _bzh_pad: [u_int; 5usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpf_zbuf_header"][::core::mem::size_of::<bpf_zbuf_header>() - 32usize];
+    ["Alignment of bpf_zbuf_header"][::core::mem::align_of::<bpf_zbuf_header>() - 4usize];
+    ["Offset of field: bpf_zbuf_header::bzh_kernel_gen"]
+        [::core::mem::offset_of!(bpf_zbuf_header, bzh_kernel_gen) - 0usize];
+    ["Offset of field: bpf_zbuf_header::bzh_kernel_len"]
+        [::core::mem::offset_of!(bpf_zbuf_header, bzh_kernel_len) - 4usize];
+    ["Offset of field: bpf_zbuf_header::bzh_user_gen"]
+        [::core::mem::offset_of!(bpf_zbuf_header, bzh_user_gen) - 8usize];
+    ["Offset of field: bpf_zbuf_header::_bzh_pad"]
+        [::core::mem::offset_of!(bpf_zbuf_header, _bzh_pad) - 12usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct bpf_insn {
     pub code: u_short,
     pub jt: u_char,
@@ -309,6 +339,168 @@ const _: () = {
     ["Offset of field: bpfrs_ifreq::ifr_rest"]
         [::core::mem::offset_of!(bpfrs_ifreq, ifr_rest) - 16usize];
 };
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_timeval32 {
+    pub tv_sec: i32,
+    pub tv_usec: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_timeval32"][::core::mem::size_of::<bpfrs_timeval32>() - 8usize];
+    ["Alignment of bpfrs_timeval32"][::core::mem::align_of::<bpfrs_timeval32>() - 4usize];
+    ["Offset of field: bpfrs_timeval32::tv_sec"]
+        [::core::mem::offset_of!(bpfrs_timeval32, tv_sec) - 0usize];
+    ["Offset of field: bpfrs_timeval32::tv_usec"]
+        [::core::mem::offset_of!(bpfrs_timeval32, tv_usec) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_program32 {
+    pub bf_len: u32,
+    pub bf_insns: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_program32"][::core::mem::size_of::<bpfrs_program32>() - 8usize];
+    ["Alignment of bpfrs_program32"][::core::mem::align_of::<bpfrs_program32>() - 4usize];
+    ["Offset of field: bpfrs_program32::bf_len"]
+        [::core::mem::offset_of!(bpfrs_program32, bf_len) - 0usize];
+    ["Offset of field: bpfrs_program32::bf_insns"]
+        [::core::mem::offset_of!(bpfrs_program32, bf_insns) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_dltlist32 {
+    pub bfl_len: u32,
+    pub bfl_list: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_dltlist32"][::core::mem::size_of::<bpfrs_dltlist32>() - 8usize];
+    ["Alignment of bpfrs_dltlist32"][::core::mem::align_of::<bpfrs_dltlist32>() - 4usize];
+    ["Offset of field: bpfrs_dltlist32::bfl_len"]
+        [::core::mem::offset_of!(bpfrs_dltlist32, bfl_len) - 0usize];
+    ["Offset of field: bpfrs_dltlist32::bfl_list"]
+        [::core::mem::offset_of!(bpfrs_dltlist32, bfl_list) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_hdr32 {
+    pub bh_tstamp: bpfrs_timeval32,
+    pub bh_caplen: u32,
+    pub bh_datalen: u32,
+    pub bh_hdrlen: u16,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_hdr32"][::core::mem::size_of::<bpfrs_hdr32>() - 20usize];
+    ["Alignment of bpfrs_hdr32"][::core::mem::align_of::<bpfrs_hdr32>() - 4usize];
+    ["Offset of field: bpfrs_hdr32::bh_tstamp"]
+        [::core::mem::offset_of!(bpfrs_hdr32, bh_tstamp) - 0usize];
+    ["Offset of field: bpfrs_hdr32::bh_caplen"]
+        [::core::mem::offset_of!(bpfrs_hdr32, bh_caplen) - 8usize];
+    ["Offset of field: bpfrs_hdr32::bh_datalen"]
+        [::core::mem::offset_of!(bpfrs_hdr32, bh_datalen) - 12usize];
+    ["Offset of field: bpfrs_hdr32::bh_hdrlen"]
+        [::core::mem::offset_of!(bpfrs_hdr32, bh_hdrlen) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_xbpf_d {
+    pub bd_structsize: u32,
+    pub bd_promisc: u8,
+    pub bd_immediate: u8,
+    pub bd_pad: [u8; 6usize],
+    pub bd_hdrcmplt: i32,
+    pub bd_direction: i32,
+    pub bd_feedback: i32,
+    pub bd_async: i32,
+    pub bd_pad1: u32,
+    pub bd_rcount: u64,
+    pub bd_dcount: u64,
+    pub bd_fcount: u64,
+    pub bd_sig: i32,
+    pub bd_slen: i32,
+    pub bd_hlen: i32,
+    pub bd_bufsize: i32,
+    pub bd_pid: i32,
+    pub bd_ifname: [cty::c_char; 16usize],
+    pub bd_locked: i32,
+    pub bd_wcount: u64,
+    pub bd_wfcount: u64,
+    pub bd_wdcount: u64,
+    pub bd_zcopy: u64,
+    pub bd_bufmode: i32,
+    pub bd_pad2: u32,
+    pub bd_copying: u64,
+    pub bd_detached: u64,
+    pub bd_cut: u64,
+    pub bd_spare: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_xbpf_d"][::core::mem::size_of::<bpfrs_xbpf_d>() - 168usize];
+    ["Alignment of bpfrs_xbpf_d"][::core::mem::align_of::<bpfrs_xbpf_d>() - 8usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_structsize"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_structsize) - 0usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_promisc"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_promisc) - 4usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_immediate"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_immediate) - 5usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_pad"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_pad) - 6usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_hdrcmplt"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_hdrcmplt) - 12usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_direction"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_direction) - 16usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_feedback"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_feedback) - 20usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_async"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_async) - 24usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_pad1"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_pad1) - 28usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_rcount"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_rcount) - 32usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_dcount"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_dcount) - 40usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_fcount"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_fcount) - 48usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_sig"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_sig) - 56usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_slen"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_slen) - 60usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_hlen"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_hlen) - 64usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_bufsize"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_bufsize) - 68usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_pid"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_pid) - 72usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_ifname"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_ifname) - 76usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_locked"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_locked) - 92usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_wcount"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_wcount) - 96usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_wfcount"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_wfcount) - 104usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_wdcount"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_wdcount) - 112usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_zcopy"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_zcopy) - 120usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_bufmode"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_bufmode) - 128usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_pad2"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_pad2) - 132usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_copying"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_copying) - 136usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_detached"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_detached) - 144usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_cut"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_cut) - 152usize];
+    ["Offset of field: bpfrs_xbpf_d::bd_spare"]
+        [::core::mem::offset_of!(bpfrs_xbpf_d, bd_spare) - 160usize];
+};
 pub mod bpfrs_ioc {
     #[allow(unused_imports)]
     use super::*;
@@ -346,6 +538,12 @@ pub mod bpfrs_ioc {
     pub const BPFRS_BIOCGTSTAMP: Type = 1074020995;
     pub const BPFRS_BIOCSTSTAMP: Type = 2147762820;
     pub const BPFRS_BIOCSETVLANPCP: Type = 2147762821;
+    pub const BPFRS_BIOCSETF32: Type = 2148024935;
+    pub const BPFRS_BIOCSRTIMEOUT32: Type = 2148024941;
+    pub const BPFRS_BIOCGRTIMEOUT32: Type = 1074283118;
+    pub const BPFRS_BIOCGDLTLIST32: Type = 3221766777;
+    pub const BPFRS_BIOCSETWF32: Type = 2148024955;
+    pub const BPFRS_BIOCSETFNR32: Type = 2148024962;
     pub const BPFRS_FIONREAD: Type = 1074030207;
     pub const BPFRS_FIONBIO: Type = 2147772030;
     pub const BPFRS_FIOASYNC: Type = 2147772029;
@@ -377,6 +575,8 @@ pub mod bpfrs_const {
     pub const BPFRS_POLLWRNORM: Type = 4;
     pub const BPFRS_POLLHUP: Type = 16;
     pub const BPFRS_O_NONBLOCK: Type = 4;
+    pub const BPFRS_FREAD: Type = 1;
+    pub const BPFRS_FWRITE: Type = 2;
     pub const BPFRS_SIGIO: Type = 23;
     pub const BPFRS_NSIG: Type = 32;
     pub const BPFRS_DLT_NULL: Type = 0;
@@ -425,6 +625,8 @@ pub mod bpfrs_tunable {
     pub const BPFRS_TUNABLE_MAXBUFSIZE: Type = 1;
     pub const BPFRS_TUNABLE_MAXINSNS: Type = 2;
     pub const BPFRS_TUNABLE_JIT: Type = 3;
+    pub const BPFRS_TUNABLE_OPTIMIZE_WRITERS: Type = 4;
+    pub const BPFRS_TUNABLE_ZEROCOPY_ENABLE: Type = 5;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_tunable(arg1: bpfrs_tunable::Type) -> u32;
@@ -547,6 +749,26 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_uiomove(kaddr: *mut cty::c_void, len: usize, arg1: *mut uio) -> cty::c_int;
 }
 unsafe extern "C" {
+    pub fn bpfrs_kpi_pages_hold(
+        uaddr: usize,
+        len: usize,
+        kaddr: *mut *mut cty::c_void,
+        arg1: *mut *mut bpfrs_pages,
+    ) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_pages_release(arg1: *mut bpfrs_pages);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_page_size() -> usize;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_pid() -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_compat32() -> cty::c_int;
+}
+unsafe extern "C" {
     pub fn bpfrs_kpi_node_create(unit: cty::c_int, arg1: *mut *mut cdev) -> cty::c_int;
 }
 unsafe extern "C" {
@@ -593,6 +815,9 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_ifnet_promisc(arg1: *mut bpfrs_if, on: cty::c_int) -> cty::c_int;
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_ifnet_visible(arg1: *mut bpfrs_if) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_ifnet_mtu(arg1: *mut bpfrs_if) -> cty::c_int;
@@ -656,7 +881,7 @@ unsafe extern "C" {
     pub fn bpfrs_rs_clone(unit: cty::c_int) -> *mut cdev;
 }
 unsafe extern "C" {
-    pub fn bpfrs_rs_open(arg1: *mut cdev) -> cty::c_int;
+    pub fn bpfrs_rs_open(arg1: *mut cdev, oflags: cty::c_int) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_close(arg1: *mut cdev, revoke: cty::c_int) -> cty::c_int;
@@ -692,6 +917,12 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_dtor(priv_: *mut cty::c_void);
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_stats(arg1: *mut bpfrs_xbpf_d, room: usize) -> usize;
+}
+unsafe extern "C" {
+    pub fn bpfrs_rs_stats_reset();
 }
 unsafe extern "C" {
     pub fn bpfrs_rs_ifdeparture(arg1: *mut bpfrs_if);

@@ -65,7 +65,7 @@ fn session(test: impl FnOnce()) {
         (0, 0, 0, 0, 0),
         "{left:?}"
     );
-    assert_eq!(left.taps, 0);
+    assert_eq!((left.taps, left.wired), (0, 0));
     assert_eq!(stats::read(stats::DESCRIPTORS), 0);
 }
 

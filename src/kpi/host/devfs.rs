@@ -20,6 +20,7 @@ use bpfrs_sys::{bpfrs_const, cdev, vnode};
 
 pub use file::File;
 pub(super) use file::OpenFile;
+use file::READ_WRITE;
 
 use super::driver::driver;
 use super::errno::ENOENT;
@@ -278,7 +279,7 @@ impl Mount {
     /// # Errors
     /// ENOENT, and what the driver says.
     pub fn open(self, unit: i32) -> Result<File, i32> {
-        File::open_at(self.lookup(unit)?)
+        File::open_at(self.lookup(unit)?, READ_WRITE)
     }
 
     /// revoke(2) of the node, in this mount and so in all.

@@ -18,7 +18,7 @@ pub struct Driver {
     pub load: unsafe extern "C" fn() -> c_int,
     pub unload: unsafe extern "C" fn(force: c_int) -> c_int,
     pub clone: unsafe extern "C" fn(unit: c_int) -> *mut cdev,
-    pub open: unsafe extern "C" fn(*mut cdev) -> c_int,
+    pub open: unsafe extern "C" fn(*mut cdev, oflags: c_int) -> c_int,
     pub close: unsafe extern "C" fn(*mut cdev, revoke: c_int) -> c_int,
     pub purge: unsafe extern "C" fn(*mut cdev),
     pub read: unsafe extern "C" fn(*mut cdev, *mut uio, ioflag: c_int) -> c_int,

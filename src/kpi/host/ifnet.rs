@@ -26,6 +26,8 @@ pub(super) struct Ifnet {
     promisc_error: AtomicI32,
     /// Its packets are wanted.
     tapped: AtomicBool,
+    /// In another network stack than a jailed caller.
+    elsewhere: HiddenBool,
 }
 
 /// What an interface is to its tap.
@@ -67,6 +69,7 @@ impl Ifnet {
             promisc: AtomicI32::new(0),
             promisc_error: AtomicI32::new(0),
             tapped: AtomicBool::new(false),
+            elsewhere: HiddenBool::new(false),
         }
     }
 }
@@ -141,6 +144,11 @@ impl Interface {
     /// The interface of that name.
     pub fn named(name: &str) -> Option<Interface> {
         registry(|ifnets| ifnets.iter().find(|i| *guard(&i.name) == name).cloned()).map(Interface)
+    }
+
+    /// From here on callers are in a jail whose network stack has it, or not.
+    pub fn set_visible(&self, visible: bool) {
+        self.0.elsewhere.store(!visible, Ordering::Relaxed);
     }
 
     /// Gives it another name.
@@ -262,6 +270,12 @@ unsafe extern "C" fn bpfrs_kpi_ifnet_promisc(raw: *mut bpfrs_if, on: c_int) -> c
     let before = ifnet.promisc.fetch_add(if on != 0 { 1 } else { -1 }, Ordering::SeqCst);
     assert!(on != 0 || before > 0, "promiscuous mode is switched off once too often");
     0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_ifnet_visible(raw: *mut bpfrs_if) -> c_int {
+    // SAFETY: the driver's interface.
+    (!unsafe { borrow(raw) }.elsewhere.load(Ordering::Relaxed)).into()
 }
 
 #[unsafe(no_mangle)]

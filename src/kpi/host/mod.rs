@@ -21,7 +21,8 @@
 //! | `devfs` | devfs(5), struct file, revoke(2), forced unmount |
 //! | `kqueue` | kqueue(2), knote(9) |
 //! | `ifnet`, `mbuf`, `output` | interfaces and packets, those that write(2) sends |
-//! | `user`, `time`, `clock`, `tunable`, `panic`, `hook` | copyin(9), clocks, sysctl(9), panic(9), fail(9) |
+//! | `user`, `pages`, `process` | copyin(9), wired user pages, struct proc |
+//! | `time`, `clock`, `tunable`, `panic`, `hook` | clocks, sysctl(9), panic(9), fail(9) |
 //! | `module`, `driver` | kldload(2), kldunload(2), and what they load |
 #![expect(
     clippy::expect_used,
@@ -49,7 +50,9 @@ mod module;
 mod monitor;
 mod object;
 mod output;
+mod pages;
 mod panic;
+mod process;
 mod thread;
 mod time;
 mod tunable;
@@ -75,9 +78,11 @@ pub use memory::{check_freed, set_quarantine, set_short};
 pub use module::{Census, census, is_loaded, load, load_driver, unload};
 pub use monitor::signals;
 pub use output::{Flags, Sent, write_counts};
+pub use pages::SharedMemory;
+pub use process::{as_ilp32, set_compat32};
 pub use thread::Thread;
 pub use time::{Frozen, HZ, freeze as freeze_clock};
-pub use tunable::{Tunable, set_tunable};
+pub use tunable::{Tunable, reset_stats, set_tunable, stats};
 pub use user::Unmapped;
 
 /// errno(2) values of devfs and the system calls; the driver's own are in

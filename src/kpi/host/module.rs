@@ -12,7 +12,7 @@ use super::ifnet::{self, Ifnet};
 use super::monitor::Monitor;
 use super::object::Kind;
 use super::output::Packet;
-use super::{epoch, kqueue, memory};
+use super::{epoch, kqueue, memory, pages};
 use crate::kpi::primitive::{RwLock, statics};
 use crate::kpi::{errno::Errno, stats};
 
@@ -101,11 +101,11 @@ pub fn unload(force: bool) -> Result<(), i32> {
     assert!(kqueue::attached() == 0, "the module is gone, and a knote still calls it");
     assert!(devfs::nodes() == 0, "the module is gone, and a node still calls it");
     // Not cdevs: threads on their way out of devfs may have references.
-    let Census { allocations, monitors, packets, .. } = census();
+    let Census { allocations, monitors, packets, wired, .. } = census();
     assert!(
-        (allocations, monitors, packets) == (0, 0, 0),
+        (allocations, monitors, packets, wired) == (0, 0, 0, 0),
         "the module is gone and left {allocations} allocations, {monitors} monitors, \
-         {packets} packets"
+         {packets} packets, {wired} wired bytes"
     );
     Ok(())
 }
@@ -127,6 +127,8 @@ pub struct Census {
     pub vnodes: usize,
     /// Packets that are neither sent nor freed.
     pub packets: usize,
+    /// User memory that is held, bytes.
+    pub wired: usize,
     /// Interfaces with a reference.
     pub ifnets: usize,
     /// Interfaces with a tap.
@@ -145,6 +147,7 @@ pub fn census() -> Census {
         cdevs: live(Cdev::live()),
         vnodes: live(Vnode::live()),
         packets: live(Packet::live()),
+        wired: pages::held(),
         ifnets: live(Ifnet::live()),
         taps,
     }

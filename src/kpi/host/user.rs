@@ -37,7 +37,7 @@ impl Drop for Unmapped {
     }
 }
 
-fn faults(address: usize, len: usize) -> bool {
+pub(super) fn faults(address: usize, len: usize) -> bool {
     let overlaps = |range: &Range<usize>| address < range.end && range.start < address + len;
     len != 0 && (overlaps(&NULL_PAGE) || guard(&UNMAPPED).iter().any(overlaps))
 }

@@ -16,6 +16,7 @@ mod net;
 mod producer;
 mod race;
 mod report;
+mod stat;
 mod sys;
 mod tcpdump;
 mod tests;
@@ -38,6 +39,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
   net-reload    traffic while the module is loaded again     --device PATTERN --stock --module PATH --count N --spoil down
   bench         what bpf adds to a packet on lo0             --device PATTERN --frames N --count N --spoil snaplen
+  stat          the driver's descriptors, as bpfrsstat --all      --prefix SYSCTL
   resend        the messages of the command before, once more
 A PATTERN is a path; %d in it stands for the number of the node.";
 
@@ -66,6 +68,7 @@ fn run(arguments: &[&'static str]) -> i32 {
         "net-life" => net::life(&arguments),
         "net-reload" => net::reload(&arguments),
         "bench" => bench::run(&arguments),
+        "stat" => stat::run(&arguments),
         "resend" => report::resend(),
         other => {
             report::human(&format!("bpfrs-guest: no command {other}\n{USAGE}"));

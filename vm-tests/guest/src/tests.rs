@@ -6,7 +6,9 @@ pub(crate) mod exact_capture;
 pub(crate) mod kqueue;
 mod life_of_an_open;
 mod several_mounts;
+mod statistics;
 mod write;
+mod zero_copy;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -129,6 +131,11 @@ impl Bench {
         Ok(bpf)
     }
 
+    /// A sysctl of the driver's, or of stock's.
+    pub(crate) fn sysctl(&self, name: &str) -> String {
+        format!("{}.{name}", if self.stock { "net.bpf" } else { self.prefix })
+    }
+
     /// The path of node 0.
     pub(crate) fn path(&self) -> String {
         self.device.node(0)
@@ -199,7 +206,9 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         .chain(kqueue::TESTS)
         .chain(life_of_an_open::TESTS)
         .chain(several_mounts::TESTS)
+        .chain(statistics::TESTS)
         .chain(write::TESTS)
+        .chain(zero_copy::TESTS)
         .filter(|test| test.stock || !bench.stock)
         .collect();
     if arguments.has("--list") {

@@ -19,6 +19,9 @@ use super::super::{guard, guard_seen};
 use super::{Inside, Private, Use, Vnode, borrow};
 use crate::kpi::abi::Plain;
 
+/// `O_RDWR`, as the driver gets it.
+pub(super) const READ_WRITE: c_int = bpfrs_const::BPFRS_FREAD | bpfrs_const::BPFRS_FWRITE;
+
 /// An open file: what `struct file` and devfs know of it.
 pub(in super::super) struct OpenFile {
     /// `f_data`: the address of the cdev, to compare.
@@ -165,12 +168,21 @@ impl File {
         let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
         let inside = Inside::enter(&cdev).ok_or(bpfrs_const::BPFRS_ENXIO)?;
         // SAFETY: the cdev has a reference during the call.
-        let error =
-            with_file("open(2)", std::ptr::null(), || unsafe { (driver().open)(inside.0.raw()) });
+        let error = with_file("open(2)", std::ptr::null(), || unsafe {
+            (driver().open)(inside.0.raw(), READ_WRITE)
+        });
         if error == 0 { Ok(()) } else { Err(error) }
     }
 
-    pub(super) fn open_at(vnode: Use) -> Result<File, i32> {
+    /// open(2) with `O_WRONLY`.
+    ///
+    /// # Errors
+    /// As [`File::open`].
+    pub fn open_to_write(unit: i32) -> Result<File, i32> {
+        Self::open_at(super::Mount::DEV.lookup(unit)?, bpfrs_const::BPFRS_FWRITE)
+    }
+
+    pub(super) fn open_at(vnode: Use, oflags: c_int) -> Result<File, i32> {
         let cdev = vnode.0.rdev().ok_or(bpfrs_const::BPFRS_ENXIO)?;
         let open = OpenFile {
             data: cdev.raw::<sys::cdev>().expose_provenance(),
@@ -183,8 +195,9 @@ impl File {
         // devfs_open: the vnode lock is not held in d_open.
         let Some(inside) = Inside::enter(&cdev) else { return Err(bpfrs_const::BPFRS_ENXIO) };
         // SAFETY: the cdev has a reference during the call.
-        let error =
-            with_file("open(2)", file.as_ptr(), || unsafe { (driver().open)(inside.0.raw()) });
+        let error = with_file("open(2)", file.as_ptr(), || unsafe {
+            (driver().open)(inside.0.raw(), oflags)
+        });
         if error != 0 {
             file.0.drop_private();
         }
