@@ -18,7 +18,7 @@ use crate::kpi::epoch::{Guard, Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::ifnet::Name;
 use crate::kpi::kqueue::{Event, Filter};
-use crate::kpi::lock::{Monitor, MonitorGuard, Timer, Wake};
+use crate::kpi::lock::{Expire, Monitor, MonitorGuard, Timer, Wake};
 use crate::kpi::mbuf::Packet;
 use crate::kpi::user::{Read, Uio};
 use crate::kpi::{process, stats, tunable};
@@ -208,6 +208,16 @@ impl State {
     /// Bytes that a read could return: FIONREAD.
     pub(crate) fn readable(&self) -> usize {
         self.buffers.as_ref().map_or(0, |b| b.stored().saturating_add(b.held()))
+    }
+}
+
+impl Expire for State {
+    /// The read timeout of poll(2) and kevent(2). What comes from now on wakes
+    /// at once.
+    fn expired(state: &mut MonitorGuard<'_, State>) {
+        if state.stored() != 0 {
+            BpfD::wake(state);
+        }
     }
 }
 

@@ -274,7 +274,9 @@ void	 bpfrs_kpi_monitor_unlock(struct bpfrs_monitor *);
 int	 bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *, int ticks);
 void	 bpfrs_kpi_monitor_wakeup(struct bpfrs_monitor *);
 void	 bpfrs_kpi_monitor_selrecord(struct bpfrs_monitor *);
-void	 bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *, int ticks);
+/* When the time is over, expired is called with the lock held. */
+void	 bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *, int ticks,
+	    void (*expired)(void *), void *arg);
 void	 bpfrs_kpi_monitor_timer_stop(struct bpfrs_monitor *);
 int	 bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *);
 #define	BPFRS_TIMER_IDLE	0

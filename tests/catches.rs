@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use bpfrs::kpi::epoch::{Ref, pin};
 use bpfrs::kpi::host::{self, File, Interface};
-use bpfrs::kpi::lock::{Control, Monitor};
+use bpfrs::kpi::lock::{Control, Expire, Monitor, MonitorGuard};
 use bpfrs::kpi::memory::Array;
 use bpfrs::kpi::{epoch, ifnet, stats, time, user};
 use bpfrs_sys as sys;
@@ -160,10 +160,17 @@ fn catches_a_sleeper_that_is_not_woken() {
     });
 }
 
+/// A value that does not mind.
+struct Anything;
+
+impl Expire for Anything {
+    fn expired(_: &mut MonitorGuard<'_, Self>) {}
+}
+
 #[test]
 fn catches_a_running_callout_that_is_freed() {
     dies("a monitor with a running callout is freed", || {
-        let monitor = Monitor::new(());
+        let monitor = Monitor::new(Anything);
         monitor.lock().start_timer(10_000);
         drop(monitor);
     });

@@ -2,6 +2,8 @@
 //! ioctl(2): every command, before and after it has an interface.
 mod support;
 
+use std::time::Duration;
+
 use bpfrs::kpi::abi::{bpf_dltlist, bpf_insn, bpf_program, bpf_stat, bpf_version, timeval};
 use bpfrs::kpi::errno::Errno;
 use bpfrs::kpi::host::{self, File, Interface, Tunable, Unmapped, errno::ESRCH};
@@ -284,6 +286,29 @@ fn signals() {
         set(&file, BPFRS_BIOCSRSIG, 0u32).unwrap();
         host::inject("lo0", 2, &[&[1; 8]]);
         assert_eq!(host::signals().len(), 2);
+    });
+}
+
+/// The time that poll(2) starts is a reason for a signal if there is something
+/// to read, and then only.
+#[test]
+fn signal_when_the_time_is_over() {
+    run(|| {
+        let file = File::open(0).unwrap();
+        attach(&file, "lo0").unwrap();
+        let me = std::process::id().cast_signed();
+        set(&file, BPFRS_FIOSETOWN, me).unwrap();
+        set(&file, BPFRS_FIOASYNC, 1i32).unwrap();
+        set(&file, BPFRS_BIOCSRTIMEOUT, timeval { tv_sec: 0, tv_usec: 20_000 }).unwrap();
+        let poll = |time| file.poll(BPFRS_POLLIN, Some(Duration::from_millis(time)));
+        assert_eq!(poll(100), Ok(0));
+        assert_eq!(host::signals(), []);
+        // An ioctl(2) stops the time.
+        assert_eq!(get(&file, BPFRS_FIONREAD, 0i32), Ok(0));
+        host::inject("lo0", 2, &[&[1; 8]]);
+        assert_eq!(host::signals(), []);
+        assert_eq!(poll(10_000), Ok(BPFRS_POLLIN));
+        assert_eq!(host::signals(), [(me, BPFRS_SIGIO)]);
     });
 }
 

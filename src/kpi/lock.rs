@@ -2,7 +2,7 @@
 //! Locks: [`Monitor`] for one descriptor, [`Control`] for the module.
 
 use core::cell::UnsafeCell;
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
@@ -43,6 +43,12 @@ pub enum Timer {
     Waiting,
     /// Expired.
     TimedOut,
+}
+
+/// A value that hears of the end of its monitor's callout.
+pub trait Expire: Sized {
+    /// The time is over.
+    fn expired(state: &mut MonitorGuard<'_, Self>);
 }
 
 impl<T> Monitor<T> {
@@ -157,10 +163,17 @@ impl<T> MonitorGuard<'_, T> {
         unsafe { sys::bpfrs_kpi_monitor_selrecord(self.raw()) }
     }
 
-    /// Starts the callout, which wakes everybody when it expires.
-    pub fn start_timer(&mut self, ticks: c_int) {
-        // SAFETY: the lock is held.
-        unsafe { sys::bpfrs_kpi_monitor_timer_start(self.raw(), ticks) }
+    /// Starts the callout, which calls [`Expire::expired`].
+    pub fn start_timer(&mut self, ticks: c_int)
+    where
+        T: Expire,
+    {
+        let monitor = core::ptr::from_ref(self.monitor).cast_mut().cast();
+        // SAFETY: the lock is held; the monitor is there when the callout
+        // runs, for it is stopped or drained before the value goes (I4).
+        unsafe {
+            sys::bpfrs_kpi_monitor_timer_start(self.raw(), ticks, Some(expired::<T>), monitor);
+        }
     }
 
     /// Stops the callout and forgets that it expired.
@@ -183,6 +196,14 @@ impl<T> MonitorGuard<'_, T> {
     fn raw(&self) -> *mut sys::bpfrs_monitor {
         self.monitor.raw.as_ptr()
     }
+}
+
+/// The callout of a [`Monitor`], with the lock.
+unsafe extern "C" fn expired<T: Expire>(monitor: *mut c_void) {
+    // SAFETY: what `start_timer` passed, and as it says.
+    let monitor = unsafe { &*monitor.cast_const().cast::<Monitor<T>>() };
+    // SAFETY: the caller has the lock and nothing borrowed from the value.
+    unsafe { monitor.with_lock_held(T::expired) }
 }
 
 impl<T> Deref for MonitorGuard<'_, T> {

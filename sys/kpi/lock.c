@@ -36,6 +36,8 @@ struct bpfrs_monitor {
 	struct sigio	*mo_sigio;
 	struct callout	mo_callout;
 	int		mo_timer;	/* BPFRS_TIMER_* */
+	void		(*mo_expired)(void *);
+	void		*mo_arg;
 };
 
 struct bpfrs_monitor *
@@ -105,14 +107,17 @@ bpfrs_monitor_timed_out(void *arg)
 	struct bpfrs_monitor *mo = arg;
 
 	mo->mo_timer = BPFRS_TIMER_TIMED_OUT;
-	bpfrs_kpi_monitor_wakeup(mo);
+	mo->mo_expired(mo->mo_arg);
 }
 
 void
-bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *mo, int ticks)
+bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *mo, int ticks,
+    void (*expired)(void *), void *arg)
 {
 
 	mo->mo_timer = BPFRS_TIMER_WAITING;
+	mo->mo_expired = expired;
+	mo->mo_arg = arg;
 	callout_reset(&mo->mo_callout, ticks, bpfrs_monitor_timed_out, mo);
 }
 

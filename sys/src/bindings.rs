@@ -689,7 +689,12 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_selrecord(arg1: *mut bpfrs_monitor);
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_monitor_timer_start(arg1: *mut bpfrs_monitor, ticks: cty::c_int);
+    pub fn bpfrs_kpi_monitor_timer_start(
+        arg1: *mut bpfrs_monitor,
+        ticks: cty::c_int,
+        expired: ::core::option::Option<unsafe extern "C" fn(arg1: *mut cty::c_void)>,
+        arg: *mut cty::c_void,
+    );
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_timer_stop(arg1: *mut bpfrs_monitor);

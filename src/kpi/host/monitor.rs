@@ -219,7 +219,7 @@ impl Inner {
     fn forget_callouts(&self) {
         loop {
             let mut wheel = guard(&WHEEL);
-            wheel.retain(|_, (monitor, _)| !std::ptr::eq(&raw const **monitor, self));
+            wheel.retain(|_, (monitor, ..)| !std::ptr::eq(&raw const **monitor, self));
             // Changes with the wheel locked only.
             if RUNNING.load(Ordering::SeqCst) != self.address() {
                 return;
@@ -238,8 +238,11 @@ pub fn signals() -> Vec<(c_int, c_int)> {
     guard(&SIGNALS).clone()
 }
 
+/// A callout's function and its argument, an address.
+type Expired = (unsafe extern "C" fn(*mut c_void), usize);
+
 /// Callouts by time: the monitor, and the generation of the start.
-type Wheel = BTreeMap<(Deadline, u64), (Arc<Inner>, u64)>;
+type Wheel = BTreeMap<(Deadline, u64), (Arc<Inner>, u64, Expired)>;
 static WHEEL: Mutex<Wheel> = Mutex::new(BTreeMap::new());
 /// Address of the monitor whose callout runs; 0 for none.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -251,16 +254,16 @@ pub(super) fn turn() {
         let Some(due) = wheel.first_entry().filter(|entry| entry.key().0.has_passed()) else {
             return;
         };
-        let (monitor, generation) = due.remove();
+        let (monitor, generation, expired) = due.remove();
         RUNNING.store(monitor.address(), Ordering::SeqCst);
         drop(wheel);
-        thread::without_sleeping("a callout", || expire(&monitor, generation));
+        thread::without_sleeping("a callout", || expire(&monitor, generation, expired));
         let _wheel = guard(&WHEEL);
         RUNNING.store(0, Ordering::SeqCst);
     }
 }
 
-fn expire(monitor: &Inner, generation: u64) {
+fn expire(monitor: &Inner, generation: u64, (expired, arg): Expired) {
     monitor.lock();
     let current = {
         let mut state = guard(&monitor.state);
@@ -271,15 +274,16 @@ fn expire(monitor: &Inner, generation: u64) {
         current
     };
     if current {
-        monitor.wakeup();
+        // SAFETY: the driver's, with the lock; it was not stopped.
+        unsafe { expired(std::ptr::with_exposed_provenance_mut(arg)) };
     }
     monitor.unlock();
 }
 
-fn start_callout(monitor: Arc<Inner>, generation: u64, after: Duration) {
+fn start_callout(monitor: Arc<Inner>, generation: u64, after: Duration, expired: Expired) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed) as u64;
-    guard(&WHEEL).insert((Deadline::after(after), number), (monitor, generation));
+    guard(&WHEEL).insert((Deadline::after(after), number), (monitor, generation, expired));
     softclock::start();
 }
 
@@ -371,7 +375,13 @@ unsafe extern "C" fn bpfrs_kpi_monitor_selrecord(raw: *mut bpfrs_monitor) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_monitor_timer_start(raw: *mut bpfrs_monitor, ticks: c_int) {
+unsafe extern "C" fn bpfrs_kpi_monitor_timer_start(
+    raw: *mut bpfrs_monitor,
+    ticks: c_int,
+    expired: Option<unsafe extern "C" fn(*mut c_void)>,
+    arg: *mut c_void,
+) {
+    let expired = expired.expect("callout_reset(9) without a function");
     // SAFETY: the driver's monitor.
     let monitor = unsafe { borrow(raw) };
     monitor.lock.assert_owned("callout_reset(9)");
@@ -382,7 +392,8 @@ unsafe extern "C" fn bpfrs_kpi_monitor_timer_start(raw: *mut bpfrs_monitor, tick
         state.generation += 1;
         state.generation
     };
-    start_callout(Arc::clone(&monitor), generation, time::duration(ticks));
+    let expired = (expired, arg.expose_provenance());
+    start_callout(Arc::clone(&monitor), generation, time::duration(ticks), expired);
 }
 
 #[unsafe(no_mangle)]
