@@ -6,8 +6,8 @@
 
 .POSIX:
 .PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test \
-	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net vm-bench \
-	load unload install clean
+	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net \
+	vm-diff vm-bench load unload install clean
 
 help:
 	@echo "make demo            the revoke(2) race on this host: the 2008 pattern, then bpfrs"
@@ -18,6 +18,7 @@ help:
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
 	@echo "make vm-net          real interfaces in a FreeBSD guest, beside stock; hours under emulation"
+	@echo "make vm-diff         what can be seen of bpfrs beside stock, and a storm of operations"
 	@echo "make vm-bench        what stock and bpfrs add to a packet on lo0, in a FreeBSD guest"
 	@echo "make loom, shuttle   the driver under a model checker: see docs/proof.md"
 	@echo "make life            the state machine of an open's life, explored"
@@ -100,6 +101,9 @@ vm-race:
 
 vm-net:
 	@sys/build/vm.sh net
+
+vm-diff:
+	@sys/build/vm.sh diff
 
 vm-bench:
 	@sys/build/vm.sh bench

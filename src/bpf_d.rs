@@ -304,7 +304,12 @@ impl BpfD {
                 gate::leave();
             }
             state.stop_timer();
-            Self::wake(&mut state);
+            // A signal tells of what somebody else did: not of one's own close(2).
+            if state.vnode.as_ref().is_none_or(Vnode::is_doomed) {
+                Self::wake(&mut state);
+            } else {
+                state.wakeup();
+            }
             // No packet comes after this; a reader who copies has its own. A
             // user's pages are let go here, whoever keeps the file.
             (state.vnode.take(), state.buffers.take())
@@ -431,7 +436,8 @@ impl BpfD {
     /// # Errors
     /// As stock: EINVAL unless the caller asks for exactly one buffer; ENXIO
     /// without an interface; EOPNOTSUPP with zero-copy buffers; EWOULDBLOCK;
-    /// EINTR; EFAULT. ENXIO also when the open ended, whether the call found it so or slept through it.
+    /// EINTR; EFAULT. ENXIO also when the open ended, whether the call found it
+    /// so or slept through it.
     pub(crate) fn read(&self, uio: &mut Uio<'_, Read>, non_block: bool) -> Result<()> {
         let mut state = self.monitor.lock();
         state.alive()?;

@@ -170,20 +170,20 @@ SYSCTL_UINT(_net_bpfrs, OID_AUTO, bufsize, CTLFLAG_RWTUN, &bpfrs_bufsize, 0,
     "Default capture buffer size in bytes");
 static u_int bpfrs_maxbufsize = 0x80000;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxbufsize, CTLFLAG_RWTUN,
-    &bpfrs_maxbufsize, 0, "Maximum capture buffer size in bytes");
+    &bpfrs_maxbufsize, 0, "Maximum capture buffer in bytes");
 static u_int bpfrs_maxinsns = BPF_MAXINSNS;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, maxinsns, CTLFLAG_RWTUN, &bpfrs_maxinsns, 0,
-    "Maximum number of instructions in a filter program");
+    "Maximum bpf program instructions");
 static u_int bpfrs_jit;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, jit, CTLFLAG_RWTUN, &bpfrs_jit, 0,
     "Compile filters that are set from now on to machine code");
 static u_int bpfrs_optimize_writers;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, optimize_writers, CTLFLAG_RWTUN,
     &bpfrs_optimize_writers, 0,
-    "Do not send packets to a descriptor until it sets a filter");
+    "Do not send packets until BPF program is set");
 static u_int bpfrs_zerocopy_enable;
 SYSCTL_UINT(_net_bpfrs, OID_AUTO, zerocopy_enable, CTLFLAG_RWTUN,
-    &bpfrs_zerocopy_enable, 0, "Let new sessions have zero-copy buffers");
+    &bpfrs_zerocopy_enable, 0, "Enable new zero-copy BPF buffer sessions");
 
 /*
  * The descriptors that have an interface, as net.bpf.stats has them: a struct

@@ -100,8 +100,11 @@ fn why_packets_are_lost() {
         assert_eq!(counts(), [4, 2, 1, 1]);
         gate.open();
         assert_eq!(reader.join().unwrap().len(), 1);
+        file.write(&[0; 3]).unwrap_err();
+        assert_eq!(all()[0].bd_wdcount, 1);
         host::reset_stats();
         assert_eq!(counts(), [0; 4]);
+        assert_eq!(all()[0].bd_wdcount, 0);
         // The packets stay.
         assert_eq!(read_now(&file).len(), 1);
     });

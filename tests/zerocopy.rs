@@ -83,6 +83,9 @@ fn modes() {
         assert_eq!(get(&file, BPFRS_BIOCGETZMAX, 0usize), Ok(512 * PAGE));
         assert_eq!(get(&file, BPFRS_BIOCSBLEN, 64u32), Err(Errno::EOPNOTSUPP.into()));
         assert_eq!(rotate(&file), (0, 0));
+        // There is nothing to forget yet.
+        file.ioctl0(BPFRS_BIOCFLUSH).unwrap();
+        setf(&file, BPFRS_BIOCSETF, &mut keep(100)).unwrap();
         // Without buffers there is nothing to attach, but the name comes first.
         assert_eq!(attach(&file, "lo9"), Err(Errno::ENXIO.into()));
         assert_eq!(attach(&file, "lo0"), Err(Errno::EINVAL.into()));

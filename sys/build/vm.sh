@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# vm.sh test|race|net|bench [OPTION...]: runs the tests that need a FreeBSD guest. What
+# vm.sh test|race|net|diff|bench [OPTION...]: runs the tests that need a FreeBSD guest. What
 # they need beyond a build is asked for only if there is a guest.
 
 # shellcheck source=sys/build/common.sh

@@ -3,6 +3,7 @@
 
 mod bench;
 mod console;
+mod diff;
 mod findings;
 mod group;
 mod guest;
@@ -44,6 +45,8 @@ enum Command {
     Race(RaceOptions),
     /// Real interfaces beside stock, interfaces that come and go, reloads under traffic, in every guest
     Net(NetOptions),
+    /// What can be seen of bpfrs beside what can be seen of stock, in every guest
+    Diff(DiffOptions),
     /// What a packet on lo0 costs with stock and with bpfrs, in every guest that is no debug kernel
     Bench(BenchOptions),
     /// Boots one guest, with the console here
@@ -175,6 +178,27 @@ struct NetOptions {
 }
 
 #[derive(Args)]
+struct DiffOptions {
+    #[command(flatten)]
+    place: Place,
+    /// Only these families of behaviours (`bpfrs-guest behaviours` names them)
+    #[arg(long, value_delimiter = ',', value_name = "FAMILY")]
+    families: Vec<String>,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "behaviours,storm")]
+    parts: Vec<diff::Part>,
+    /// Processes of the storm
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
+    processes: u64,
+    /// Operations of all of them together
+    #[arg(long, default_value_t = 100_000)]
+    operations: u64,
+    /// Which operations; another one each time unless given
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
 struct BenchOptions {
     #[command(flatten)]
     place: Place,
@@ -218,6 +242,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Test(options) => &options.place,
         Command::Race(options) => &options.place,
         Command::Net(options) => &options.place,
+        Command::Diff(options) => &options.place,
         Command::Bench(options) => &options.place,
         Command::Shell(options) => &options.place,
         Command::List(place) => place,
@@ -238,6 +263,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Race(options) => race::run(&guests, &place.hardware(), options),
         Command::Net(options) => net::run(&guests, place.hardware(), options),
+        Command::Diff(options) => diff::run(&guests, &place.hardware(), options),
         Command::Bench(options) => bench::run(&guests, place.hardware(), options),
         Command::Shell(options) => shell(&guests[0], &place.hardware(), options.bare),
         Command::List(_) => {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// Options that take no value.
 const FLAGS: [&str; 2] = ["--stock", "--list"];
 /// Options that do.
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 20] = [
     "--device",
     "--prefix",
     "--type",
@@ -26,6 +26,9 @@ const OPTIONS: [&str; 17] = [
     "--spoil",
     "--cycles",
     "--moves",
+    "--processes",
+    "--operations",
+    "--seed",
 ];
 
 /// What was asked for.

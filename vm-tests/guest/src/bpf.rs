@@ -33,7 +33,7 @@ pub(crate) const BIOCSDLT: u64 = 0x8004_4278;
 pub(crate) const BIOCGDLTLIST: u64 = 0xc010_4279;
 pub(crate) const BIOCLOCK: u64 = 0x2000_427a;
 pub(crate) const BIOCSETWF: u64 = 0x8010_427b;
-const BIOCFEEDBACK: u64 = 0x8004_427c;
+pub(crate) const BIOCFEEDBACK: u64 = 0x8004_427c;
 pub(crate) const BIOCSETBUFMODE: u64 = 0x8004_427e;
 pub(crate) const BIOCGETZMAX: u64 = 0x4008_427f;
 pub(crate) const BIOCROTZBUF: u64 = 0x4018_4280;
@@ -259,38 +259,30 @@ pub(crate) struct Record {
 
 /// The records that one read(2) delivered; an error text when they are malformed.
 pub(crate) fn records(mut bytes: &[u8]) -> core::result::Result<Vec<Record>, String> {
+    // Packed: the last record of a buffer may end where padding would be.
     #[derive(FromBytes, KnownLayout)]
-    #[repr(C)]
+    #[repr(C, packed)]
     struct Header {
         stamp: [u64; 2],
         captured: u32,
         length: u32,
         header: u16,
-        _pad: [u8; 6],
     }
     let total = bytes.len();
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let at = total - bytes.len();
-        let header: Header =
+        let Header { stamp, captured, length, header } =
             sys::parse(bytes).ok_or_else(|| format!("{} bytes left at {at}", bytes.len()))?;
-        let start = usize::from(header.header);
-        let end = start + header.captured as usize;
-        if start < 26 || header.captured > header.length {
-            return Err(format!(
-                "record at {at}: header {start}, captured {} of {}",
-                header.captured, header.length
-            ));
+        let start = usize::from(header);
+        let end = start + captured as usize;
+        if start < 26 || captured > length {
+            return Err(format!("record at {at}: header {start}, captured {captured} of {length}"));
         }
         let data = bytes
             .get(start..end)
             .ok_or_else(|| format!("record at {at}: {end} bytes, {} left", bytes.len()))?;
-        records.push(Record {
-            stamp: header.stamp,
-            length: header.length,
-            header: header.header,
-            data: data.to_vec(),
-        });
+        records.push(Record { stamp, length, header, data: data.to_vec() });
         // BPF_WORDALIGN; the last record is not padded.
         bytes = bytes.get(end.next_multiple_of(8)..).unwrap_or_default();
     }

@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod after_revoke;
 mod arguments;
+mod behaviours;
 mod bench;
 mod bpf;
 mod driver;
@@ -17,6 +18,7 @@ mod producer;
 mod race;
 mod report;
 mod stat;
+mod storm;
 mod sys;
 mod tcpdump;
 mod tests;
@@ -40,6 +42,8 @@ usage: bpfrs-guest COMMAND [OPTION …]
   net-reload    traffic while the module is loaded again     --device PATTERN --stock --module PATH --count N --spoil down
   bench         what bpf adds to a packet on lo0             --device PATTERN --frames N --count N --spoil snaplen
   stat          the driver's descriptors, as bpfrsstat --all      --prefix SYSCTL
+  behaviours    what can be seen of bpf(4): FAMILY …          --device PATTERN --prefix SYSCTL --stock --spoil immediate
+  storm         random operations by many processes          --device PATTERN --prefix SYSCTL --processes N --operations N --seed N
   resend        the messages of the command before, once more
 A PATTERN is a path; %d in it stands for the number of the node.";
 
@@ -69,6 +73,8 @@ fn run(arguments: &[&'static str]) -> i32 {
         "net-reload" => net::reload(&arguments),
         "bench" => bench::run(&arguments),
         "stat" => stat::run(&arguments),
+        "behaviours" => behaviours::run(&arguments),
+        "storm" => storm::run(&arguments),
         "resend" => report::resend(),
         other => {
             report::human(&format!("bpfrs-guest: no command {other}\n{USAGE}"));

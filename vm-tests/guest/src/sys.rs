@@ -18,12 +18,16 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem::{size_of, size_of_val};
+use core::ops::Deref;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicI32, Ordering};
 use core::time::Duration;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes, KnownLayout};
+
+use crate::bpf::name_of;
 
 // Numbers of system calls (sys/syscall.h): the same in every release; the crate `libc` has none.
 const SYS_EXIT: usize = 1;
@@ -43,6 +47,7 @@ const SYS_IOCTL: usize = 54;
 const SYS_REVOKE: usize = 56;
 const SYS_EXECVE: usize = 59;
 const SYS_CHROOT: usize = 61;
+const SYS_MUNMAP: usize = 73;
 const SYS_SETITIMER: usize = 83;
 const SYS_DUP2: usize = 90;
 const SYS_FCNTL: usize = 92;
@@ -99,6 +104,8 @@ impl Errno {
             libc::EAFNOSUPPORT => "EAFNOSUPPORT",
             libc::ENOBUFS => "ENOBUFS",
             libc::EOPNOTSUPP => "EOPNOTSUPP",
+            libc::ESRCH => "ESRCH",
+            libc::ENETDOWN => "ENETDOWN",
             other => return format!("errno {other}"),
         };
         name.into()
@@ -306,11 +313,40 @@ fn map(length: usize, sharing: i32) -> Result<usize> {
     unsafe { call(SYS_MMAP, [0, length, protection, int(libc::MAP_ANON | sharing), usize::MAX, 0]) }
 }
 
-/// A zeroed object that this process and the ones it forks from now on see in common, for ever.
+/// A zeroed object that this process and the ones it forks from now on see in common; this process
+/// until it is dropped.
+pub(crate) struct Shared<T> {
+    address: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: FromZeros + Sync> Shared<T> {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { address: map(size_of::<T>(), libc::MAP_SHARED)?, of: PhantomData })
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the mapping is page-aligned, large enough, zeroed (a valid T), and stays until this
+        // is dropped; other processes change it only through `&T` as well, which Sync types allow.
+        unsafe { &*ptr::with_exposed_provenance::<T>(self.address) }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which nobody can borrow any more.
+        let _ = unsafe { call(SYS_MUNMAP, [self.address, size_of::<T>(), 0, 0, 0, 0]) };
+    }
+}
+
+/// The same for ever.
 pub(crate) fn shared<T: FromZeros + Sync>() -> Result<&'static T> {
     let address = map(size_of::<T>(), libc::MAP_SHARED)?;
-    // SAFETY: the mapping is page-aligned, large enough, zeroed (a valid T), and never unmapped;
-    // other processes change it only through `&T` as well, which Sync types allow.
+    // SAFETY: as in `Shared`, and never unmapped.
     Ok(unsafe { &*ptr::with_exposed_provenance::<T>(address) })
 }
 
@@ -340,6 +376,12 @@ impl Fd {
         let address = buffer.as_mut_ptr().expose_provenance();
         // SAFETY: the kernel writes at most the buffer's length.
         unsafe { call(SYS_READ, [int(self.0), address, buffer.len(), 0, 0, 0]) }
+    }
+
+    /// read(2) of as many bytes to address 0, where nothing is.
+    pub(crate) fn read_null(&self, length: usize) -> Result<usize> {
+        // SAFETY: the kernel checks the address, and nothing of ours is there.
+        unsafe { call(SYS_READ, [int(self.0), 0, length, 0, 0, 0]) }
     }
 
     /// write(2).
@@ -410,11 +452,16 @@ impl Fd {
         self.ioctl_pair(command, count, 0)
     }
 
+    /// The same with a list at an address where nothing is.
+    pub(crate) fn ioctl_lost_list(&self, command: u64, count: u32) -> Result<u32> {
+        self.ioctl_pair(command, count, 8)
+    }
+
     fn ioctl_pair(&self, command: u64, count: u32, list: usize) -> Result<u32> {
         assert_eq!(parameter_length(command), 16, "ioctl {command:#x}");
         let mut pair = [u64::from(count), list as u64];
-        // SAFETY: the kernel reads or writes at most `count` elements of `list`, which both
-        // callers guarantee to be there (with NULL it touches nothing), and any bytes are valid.
+        // SAFETY: the kernel reads or writes at most `count` elements of `list`, which are there, or
+        // whose address it finds to be no place of ours; and any bytes are valid.
         unsafe { self.ioctl_raw(command, ptr::from_mut(&mut pair).expose_provenance()) }?;
         Ok(pair[0] as u32)
     }
@@ -425,6 +472,18 @@ impl Fd {
     unsafe fn ioctl_raw(&self, command: u64, argument: usize) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { call(SYS_IOCTL, [int(self.0), command as usize, argument, 0, 0, 0]) }.map(drop)
+    }
+
+    /// BIOCSETZBUF (`command`) of two fresh buffers of that length, which stay for ever.
+    pub(crate) fn share_buffers(&self, command: u64, length: usize) -> Result<[SharedBuffer; 2]> {
+        assert_eq!(parameter_length(command), 24, "ioctl {command:#x}");
+        let places =
+            [map(length.max(1), libc::MAP_PRIVATE)?, map(length.max(1), libc::MAP_PRIVATE)?];
+        let argument = [places[0], places[1], length];
+        // SAFETY: two addresses and a length. The kernel writes into the pages there as long as they
+        // are mapped, which is for ever; this program reads them by `SharedBuffer` alone.
+        unsafe { self.ioctl_raw(command, argument.as_ptr().expose_provenance()) }?;
+        Ok(places.map(|address| SharedBuffer { address, length }))
     }
 
     /// poll(2) of this descriptor alone; `None` waits for ever. 0 at a timeout.
@@ -477,6 +536,33 @@ impl Fd {
     /// Keeps the descriptor open for ever: for tests that end with their process.
     pub(crate) fn leak(self) {
         core::mem::forget(self);
+    }
+}
+
+/// Memory that the kernel writes into when it likes: struct bpf_zbuf_header, then packets.
+pub(crate) struct SharedBuffer {
+    address: usize,
+    length: usize,
+}
+
+impl SharedBuffer {
+    /// The 32-bit word at `index`: of the header the kernel's generation, the length of what is
+    /// there, and the user's generation.
+    pub(crate) fn word(&self, index: usize) -> u32 {
+        assert!((index + 1) * 4 <= self.length, "word {index} of {} bytes", self.length);
+        let at = ptr::with_exposed_provenance::<u32>(self.address + index * 4);
+        // SAFETY: inside of the mapping, which is aligned to a page and stays for ever.
+        unsafe { at.read_volatile() }
+    }
+
+    /// Gives the buffer back to the kernel: its generation becomes the user's.
+    pub(crate) fn give_back(&self) {
+        let generation = self.word(0);
+        assert!(self.length >= 12, "{} bytes hold no header", self.length);
+        // SAFETY: as in `word`.
+        unsafe {
+            ptr::with_exposed_provenance_mut::<u32>(self.address + 8).write_volatile(generation);
+        }
     }
 }
 
@@ -713,32 +799,40 @@ pub(crate) fn set_realtime(on: bool) {
     let _ = unsafe { call(SYS_RTPRIO, [RTP_SET, 0, at, 0, 0, 0]) };
 }
 
-static ALARMED: AtomicBool = AtomicBool::new(false);
+static CAUGHT: AtomicI32 = AtomicI32::new(0);
 
-extern "C" fn on_alarm(_signal: i32) {
-    ALARMED.store(true, Ordering::Relaxed);
+extern "C" fn on_signal(signal: i32) {
+    CAUGHT.store(signal, Ordering::Relaxed);
 }
 
-/// SIGALRM after `delay`; it interrupts system calls (no SA_RESTART).
-pub(crate) fn alarm(delay: Duration) -> Result<()> {
+/// From now on this signal is noted, and interrupts system calls (no SA_RESTART).
+pub(crate) fn catch(signal: i32) -> Result<()> {
     #[repr(C)]
     struct Action {
         handler: extern "C" fn(i32),
         flags: i32,
         mask: [u32; 4],
     }
-    let action = Action { handler: on_alarm, flags: 0, mask: [0; 4] };
-    let timer = [timeval(Duration::ZERO), timeval(delay)];
-    let action_at = ptr::from_ref(&action).expose_provenance();
+    let action = Action { handler: on_signal, flags: 0, mask: [0; 4] };
+    let at = ptr::from_ref(&action).expose_provenance();
     // SAFETY: a whole struct sigaction; the handler only stores to an atomic.
-    unsafe { call(SYS_SIGACTION, [int(libc::SIGALRM), action_at, 0, 0, 0, 0]) }?;
-    // SAFETY: a whole struct itimerval.
-    unsafe { call(SYS_SETITIMER, [0, timer.as_ptr().expose_provenance(), 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(SYS_SIGACTION, [int(signal), at, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// Whether the alarm has come.
-pub(crate) fn alarmed() -> bool {
-    ALARMED.load(Ordering::Relaxed)
+/// The last signal caught since this was asked before.
+pub(crate) fn caught() -> Option<i32> {
+    match CAUGHT.swap(0, Ordering::Relaxed) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
+/// SIGALRM after `delay`; it interrupts system calls. Zero takes it back.
+pub(crate) fn alarm(delay: Duration) -> Result<()> {
+    catch(libc::SIGALRM)?;
+    let timer = [timeval(Duration::ZERO), timeval(delay)];
+    // SAFETY: a whole struct itimerval.
+    unsafe { call(SYS_SETITIMER, [0, timer.as_ptr().expose_provenance(), 0, 0, 0, 0]) }.map(drop)
 }
 
 // ------------------------------------------------------------------------------------------ time
@@ -798,6 +892,28 @@ pub(crate) fn sysctl(name: &str) -> Result<Vec<u8>> {
 /// Sets a sysctl.
 pub(crate) fn set_sysctl(name: &str, value: &[u8]) -> Result<()> {
     sysctl_raw(&sysctl_mib(name)?, 0, &mut 0, value)
+}
+
+/// What a sysctl is for.
+pub(crate) fn sysctl_description(name: &str) -> Result<String> {
+    sysctl_about(5, name).map(|bytes| name_of(&bytes))
+}
+
+/// A sysctl's type and flags, and the format of its value.
+pub(crate) fn sysctl_format(name: &str) -> Result<String> {
+    let bytes = sysctl_about(4, name)?;
+    let (kind, format) = bytes.split_first_chunk().ok_or(Errno(libc::EINVAL))?;
+    Ok(format!("{:#x} {}", u32::from_ne_bytes(*kind), name_of(format)))
+}
+
+/// The node {0, what} tells of another one.
+fn sysctl_about(what: u32, name: &str) -> Result<Vec<u8>> {
+    let mib = [&[0, what], sysctl_mib(name)?.as_slice()].concat();
+    let mut text = vec![0; 1024];
+    let mut size = text.len();
+    sysctl_raw(&mib, text.as_mut_ptr().expose_provenance(), &mut size, &[])?;
+    text.truncate(size);
+    Ok(text)
 }
 
 fn sysctl_mib(name: &str) -> Result<Vec<u32>> {

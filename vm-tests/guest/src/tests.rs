@@ -24,7 +24,7 @@ use crate::arguments::{Arguments, Device};
 use crate::bpf::{Bpf, SOON};
 use crate::driver::eventually;
 use crate::report::{self, Reporter};
-use crate::sys::{self, End, Errno, Pid};
+use crate::sys::{self, End, Errno, Pid, Shared};
 
 /// Why a test did not pass.
 pub(crate) enum Trouble {
@@ -228,7 +228,12 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
             continue;
         }
         let begin = sys::now();
-        let outcome = in_a_process(test, &bench);
+        let result = in_a_process(LIMIT, || (test.body)(&bench).map(|()| String::new()));
+        let outcome = match result {
+            Ok(_) => Outcome::Passed,
+            Err(Trouble::Wrong(why)) => Outcome::Failed(why),
+            Err(Trouble::NotHere(why)) => Outcome::Skipped(why),
+        };
         match &outcome {
             Outcome::Passed => report::human(&format!("ok {}", test.name)),
             Outcome::Skipped(why) => report::human(&format!("ok {} # SKIP {why}", test.name)),
@@ -245,35 +250,33 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     i32::from(failed > 0)
 }
 
-fn in_a_process(test: &Test, bench: &Bench) -> Outcome {
-    let slate: &Slate = match sys::shared() {
-        Ok(slate) => slate,
-        Err(errno) => return Outcome::Failed(format!("shared memory: {errno}")),
-    };
+/// Runs `body` in a process of its own, within `limit`; what it said.
+pub(crate) fn in_a_process(
+    limit: Duration,
+    body: impl FnOnce() -> Result<String, Trouble>,
+) -> Result<String, Trouble> {
+    let slate: Shared<Slate> = Shared::new().at("shared memory")?;
     let body = || {
-        match (test.body)(bench) {
-            Ok(()) => slate.write(1, ""),
+        match body() {
+            Ok(text) => slate.write(1, &text),
             Err(Trouble::Wrong(why)) => slate.write(2, &why),
             Err(Trouble::NotHere(why)) => slate.write(3, &why),
         }
         0
     };
-    let child = match sys::fork(body) {
-        Ok(child) => child,
-        Err(errno) => return Outcome::Failed(format!("fork: {errno}")),
-    };
-    let end = sys::wait(child, LIMIT);
+    let child = sys::fork(body).at("fork")?;
+    let end = sys::wait(child, limit);
     if end.is_none() {
         child.signal(libc::SIGKILL);
         let died = sys::wait(child, Duration::from_secs(5)).is_some();
         let how = if died { "hangs" } else { "hangs, and SIGKILL does not end it" };
-        return Outcome::Failed(String::from(how));
+        return Err(Trouble::Wrong(String::from(how)));
     }
     match (slate.verdict.load(SeqCst), end) {
-        (1, Some(End::Exited(0))) => Outcome::Passed,
-        (2, _) => Outcome::Failed(slate.text()),
-        (3, _) => Outcome::Skipped(slate.text()),
-        (_, end) => Outcome::Failed(format!("ended without a verdict: {end:?}")),
+        (1, Some(End::Exited(0))) => Ok(slate.text()),
+        (2, _) => Err(Trouble::Wrong(slate.text())),
+        (3, _) => Err(Trouble::NotHere(slate.text())),
+        (_, end) => Err(Trouble::Wrong(format!("ended without a verdict: {end:?}"))),
     }
 }
 

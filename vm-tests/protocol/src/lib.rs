@@ -52,6 +52,8 @@ pub enum Message {
     Reload(net::Reload),
     /// What packets cost one way of listening.
     Cost(bench::Cost),
+    /// One thing that was seen of a driver.
+    Behaviour(Behaviour),
     /// The last message of a command: so many came before it.
     End {
         /// Number of messages before this one.
@@ -68,6 +70,15 @@ pub struct Case {
     pub outcome: Outcome,
     /// How long it took.
     pub milliseconds: u64,
+}
+
+/// One thing that was seen of a driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// The same for every driver: `FAMILY/…`.
+    pub name: String,
+    /// What was seen, without what changes from run to run.
+    pub value: String,
 }
 
 /// How a test ended.

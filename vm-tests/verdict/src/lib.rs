@@ -2,6 +2,7 @@
 //! How runs of a reproducer are judged, and shown side by side: those in a guest (`make vm-race`)
 //! and those on the host (`make demo`).
 
+pub mod behaviours;
 pub mod bench;
 pub mod net;
 
