@@ -164,7 +164,10 @@ pub(crate) fn attach(d: &Ref<BpfD>, name: &Name) -> Result<()> {
         let mut state = d.monitor.lock();
         // Dead now means that end() waits for the control lock to detach, or
         // has done so already: a dead descriptor never attaches (I4).
-        state.alive().map(|()| {
+        // The mode may have been changed meanwhile.
+        let other_mode = state.buffers.is_none() && state.bufmode != Bufmode::Buffer;
+        let mode = if other_mode { Err(Errno::EINVAL) } else { Ok(()) };
+        state.alive().and(mode).map(|()| {
             if state.buffers.is_none() {
                 state.buffers = buffers.take();
             }

@@ -5,14 +5,14 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each checker takes those it can finish")]
 
 use bpfrs::kpi::host::{
-    self, File, Kqueue, Mount,
+    self, File, Kqueue, Mount, Tunable,
     errno::{EIO, ENOTTY},
 };
 use bpfrs::kpi::stats;
 use bpfrs_sys::BPFRS_EVFILT_READ;
 use bpfrs_sys::bpfrs_const::{
-    BPFRS_EBUSY as EBUSY, BPFRS_EINTR as EINTR, BPFRS_ENXIO as ENXIO, BPFRS_EPERM as EPERM,
-    BPFRS_POLLIN,
+    BPFRS_BPF_BUFMODE_ZBUF, BPFRS_EBUSY as EBUSY, BPFRS_EINTR as EINTR, BPFRS_ENXIO as ENXIO,
+    BPFRS_EPERM as EPERM, BPFRS_POLLIN,
 };
 use bpfrs_sys::bpfrs_ioc::*;
 #[cfg(bpfrs_loom)]
@@ -20,7 +20,7 @@ use loom::thread::{JoinHandle, spawn};
 #[cfg(bpfrs_shuttle)]
 use shuttle::thread::{JoinHandle, spawn};
 
-use crate::support::{Record, attach, get, keep, listen, records, setf};
+use crate::support::{Record, attach, get, keep, listen, records, set, setf};
 
 /// The worlds that both checkers explore.
 macro_rules! small_worlds {
@@ -44,6 +44,7 @@ macro_rules! small_worlds {
             a_packet_wakes_a_reader
             departure_and_a_revoke
             attach_and_a_revoke
+            attach_and_a_mode
             revoke_a_writer
             departure_and_a_writer
             a_write_and_a_new_filter
@@ -465,5 +466,19 @@ pub(crate) fn attach_and_a_revoke() {
     let _ = attacher.join().unwrap();
     let lo0 = host::Interface::named("lo0").unwrap();
     assert!(!lo0.is_tapped(), "a dead descriptor listens");
+    file.close();
+}
+
+/// I8: BIOCSETIF meets BIOCSETBUFMODE: buffers are of the mode that is set.
+pub(crate) fn attach_and_a_mode() {
+    host::set_tunable(Tunable::ZerocopyEnable, 1);
+    let file = File::open(0).unwrap();
+    let attacher = {
+        let file = file.clone();
+        spawn(move || attach(&file, "lo0"))
+    };
+    let mode = set(&file, BPFRS_BIOCSETBUFMODE, BPFRS_BPF_BUFMODE_ZBUF as u32);
+    let attached = attacher.join().unwrap();
+    assert!(mode.is_ok() != attached.is_ok(), "{mode:?} {attached:?}");
     file.close();
 }
