@@ -32,6 +32,7 @@ enum Buffer {
 }
 
 impl Buffer {
+    #[inline]
     fn size(&self) -> usize {
         match self {
             Buffer::Kernel(bytes) => bytes.len(),
@@ -39,11 +40,18 @@ impl Buffer {
         }
     }
 
+    #[inline]
     fn window(&mut self) -> Window<'_> {
         match self {
             Buffer::Kernel(bytes) => Window::from(&mut bytes[..]),
             Buffer::User(zbuf) => zbuf.window(),
         }
+    }
+
+    /// Whether a user sees it.
+    #[inline]
+    fn is_shared(&self) -> bool {
+        matches!(self, Buffer::User(_))
     }
 
     /// Whether packets may be put there.
@@ -133,44 +141,44 @@ impl Buffers {
     ///
     /// # Errors
     /// [`Full`] if there is no room and no free buffer.
+    #[inline]
     pub fn reserve(&mut self, len: usize, alignment: usize) -> Result<(Window<'_>, bool), Full> {
-        let lent = self.is_store_lent();
-        let len = len.min(self.size());
         let mut start = align(self.stored, alignment);
-        let rotate = start.saturating_add(len) > self.size() || lent;
-        if rotate {
-            if !self.rotate() {
-                self.store.hand_over(self.stored);
-                return Err(Full);
-            }
-            start = 0;
+        let mut end = start.saturating_add(len);
+        let mut rotated = false;
+        if end > self.store.size() || self.store.is_shared() {
+            rotated = self.make_room(end)?;
+            start = if rotated { 0 } else { start };
+            end = start.saturating_add(len).min(self.store.size());
         }
-        let end = start.saturating_add(len);
         self.stored = end;
         let mut place = self.store.window();
         // What the record leaves of its last word is zero, whoever comes next. At
         // the end of the buffer nobody does.
-        if len > 0 {
-            let last = align(end, alignment).saturating_sub(alignment);
+        let last = align(end, alignment).saturating_sub(alignment);
+        if last >= start {
             if alignment == ALIGNMENT {
                 place.set(last, [0; ALIGNMENT]);
             } else {
                 place.set(last, [0; ALIGNMENT32]);
             }
         }
-        Ok((place.split_at(start).1.split_at(len).0, rotate))
+        let record = place.split_at(start).1.split_at(end.saturating_sub(start)).0;
+        Ok((record, rotated))
     }
 
-    /// Whether a user has the buffer that is to be filled; takes the other one
-    /// if it was given back.
-    fn is_store_lent(&mut self) -> bool {
-        match self.store {
-            Buffer::Kernel(_) => false,
-            Buffer::User(_) => {
-                self.reclaim();
-                !self.store.is_writable()
-            }
+    /// Rotates if the store buffer does not reach to `end`, unless it is empty,
+    /// or is the user's just now.
+    #[inline(never)]
+    fn make_room(&mut self, end: usize) -> Result<bool, Full> {
+        self.reclaim();
+        let lent = !self.store.is_writable();
+        let rotate = (end > self.size() && self.stored != 0) || lent;
+        if rotate && !self.rotate() {
+            self.store.hand_over(self.stored);
+            return Err(Full);
         }
+        Ok(rotate)
     }
 
     /// Frees a hold buffer that the user gave back.

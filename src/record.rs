@@ -69,10 +69,15 @@ impl Tstamp {
         }
     }
 
-    /// Seconds and fraction as the header has them, from a time since boot.
-    fn present(self, uptime: Bintime) -> (i64, u64) {
-        let time =
-            if self.0 & MONOTONIC as u32 != 0 { uptime } else { uptime.plus(time::boottime()) };
+    /// Seconds and fraction as the header has them.
+    #[inline]
+    fn present(self, clock: &mut Clock) -> (i64, u64) {
+        let quality = self.quality();
+        if quality == Quality::None {
+            return (0, 0);
+        }
+        let uptime = clock.uptime(quality);
+        let time = if self.0 & MONOTONIC as u32 != 0 { uptime } else { clock.time_of_day(uptime) };
         match self.format() {
             f if f == BINTIME as u32 => (time.sec, time.frac),
             f if f == NANOTIME as u32 => (time.sec, time.frac_in(1_000_000_000).into()),
@@ -86,6 +91,7 @@ impl Tstamp {
 pub struct Clock {
     best: Quality,
     uptime: Bintime,
+    boottime: Option<Bintime>,
 }
 
 impl Default for Clock {
@@ -97,10 +103,14 @@ impl Default for Clock {
 impl Clock {
     /// Not measured yet.
     pub fn new() -> Self {
-        Clock { best: Quality::None, uptime: Bintime { sec: 0, frac: 0 } }
+        Clock { best: Quality::None, uptime: Bintime { sec: 0, frac: 0 }, boottime: None }
     }
 
-    fn read(&mut self, wanted: Quality) -> Bintime {
+    fn time_of_day(&mut self, uptime: Bintime) -> Bintime {
+        uptime.plus(*self.boottime.get_or_insert_with(time::boottime))
+    }
+
+    fn uptime(&mut self, wanted: Quality) -> Bintime {
         if self.best < wanted {
             self.uptime =
                 if wanted == Quality::Fast { time::uptime_fast() } else { time::uptime() };
@@ -159,33 +169,63 @@ impl Format {
         caplen: usize,
         datalen: usize,
     ) {
-        let (sec, frac) = match self.tstamp.quality() {
-            Quality::None => (0, 0),
-            quality => self.tstamp.present(clock.read(quality)),
+        let (sec, frac) = self.tstamp.present(clock);
+        let fields = Fields {
+            sec,
+            frac,
+            caplen: clip(caplen, u32::MAX),
+            datalen: clip(datalen, u32::MAX),
+            hdrlen: clip(hdrlen, u16::MAX),
         };
-        let caplen = clip::<u32>(caplen, u32::MAX).to_ne_bytes();
-        let datalen = clip::<u32>(datalen, u32::MAX).to_ne_bytes();
-        let len = clip::<u16>(hdrlen, u16::MAX).to_ne_bytes();
-        // Field by field, where it stays: a copy of it would wait for these.
-        // Only a buffer that is smaller than a header cuts it.
-        let (mut fields, rest) = header.split_at(self.used());
-        if self.is_short() {
-            fields.set(0, (sec as u32).to_ne_bytes());
-            fields.set(size_of::<u32>(), (frac as u32).to_ne_bytes());
-            fields.set(offset_of!(bpf_hdr32, bh_caplen), caplen);
-            fields.set(offset_of!(bpf_hdr32, bh_datalen), datalen);
-            fields.set(offset_of!(bpf_hdr32, bh_hdrlen), len);
+        let (place, mut rest) = header.split_at(self.used());
+        // With a length that the compiler knows no field looks for its room.
+        if place.len() == USED && !self.is_short() {
+            fields.write(place);
         } else {
-            fields.set(0, sec.to_ne_bytes());
-            fields.set(size_of::<i64>(), frac.to_ne_bytes());
-            fields.set(offset_of!(bpf_xhdr, bh_caplen), caplen);
-            fields.set(offset_of!(bpf_xhdr, bh_datalen), datalen);
-            fields.set(offset_of!(bpf_xhdr, bh_hdrlen), len);
+            fields.write_rarely(place, self.is_short());
         }
-        // None on Ethernet.
-        if !rest.is_empty() {
+        // Two on lo(4), none on Ethernet.
+        if rest.len() == 2 {
+            rest.set(0, [0; 2]);
+        } else if !rest.is_empty() {
             rest.put(&[]);
         }
+    }
+}
+
+/// What a header says.
+struct Fields {
+    sec: i64,
+    frac: u64,
+    caplen: u32,
+    datalen: u32,
+    hdrlen: u16,
+}
+
+impl Fields {
+    /// As `bpf_hdr` and `bpf_xhdr` have it.
+    #[inline]
+    fn write(self, mut place: Window<'_>) {
+        // Field by field, where it stays: a copy of it would wait for these.
+        place.set(0, self.sec.to_ne_bytes());
+        place.set(size_of::<i64>(), self.frac.to_ne_bytes());
+        place.set(offset_of!(bpf_xhdr, bh_caplen), self.caplen.to_ne_bytes());
+        place.set(offset_of!(bpf_xhdr, bh_datalen), self.datalen.to_ne_bytes());
+        place.set(offset_of!(bpf_xhdr, bh_hdrlen), self.hdrlen.to_ne_bytes());
+    }
+
+    /// For a 32-bit process, or into a buffer that is smaller than a header:
+    /// what has no room is left out.
+    #[cold]
+    fn write_rarely(self, mut place: Window<'_>, short: bool) {
+        if !short {
+            return self.write(place);
+        }
+        place.set(0, (self.sec as u32).to_ne_bytes());
+        place.set(size_of::<u32>(), (self.frac as u32).to_ne_bytes());
+        place.set(offset_of!(bpf_hdr32, bh_caplen), self.caplen.to_ne_bytes());
+        place.set(offset_of!(bpf_hdr32, bh_datalen), self.datalen.to_ne_bytes());
+        place.set(offset_of!(bpf_hdr32, bh_hdrlen), self.hdrlen.to_ne_bytes());
     }
 }
 
@@ -205,6 +245,36 @@ pub struct Appended {
 /// [`Full`] if the packet is lost.
 #[inline]
 pub fn append(
+    buffers: &mut Buffers,
+    packet: &Packet<'_>,
+    snaplen: usize,
+    hdrlen: usize,
+    format: Format,
+    clock: &mut Clock,
+) -> core::result::Result<Appended, Full> {
+    if format.compat32 {
+        append_rarely(buffers, packet, snaplen, hdrlen, format, clock)
+    } else {
+        // The same, and the compiler knows how records are aligned.
+        let format = Format { compat32: false, ..format };
+        append_as(buffers, packet, snaplen, hdrlen, format, clock)
+    }
+}
+
+#[cold]
+fn append_rarely(
+    buffers: &mut Buffers,
+    packet: &Packet<'_>,
+    snaplen: usize,
+    hdrlen: usize,
+    format: Format,
+    clock: &mut Clock,
+) -> core::result::Result<Appended, Full> {
+    append_as(buffers, packet, snaplen, hdrlen, format, clock)
+}
+
+#[inline(always)]
+fn append_as(
     buffers: &mut Buffers,
     packet: &Packet<'_>,
     snaplen: usize,
@@ -266,8 +336,11 @@ mod tests {
         let mut record = [0xffu8; 40];
         // Half a second after boot, monotonic: no time of day in it.
         for (tstamp, frac) in [(0x200, 500_000), (0x201, 500_000_000), (0x202, 1 << 63)] {
-            let mut clock =
-                Clock { best: Quality::Normal, uptime: Bintime { sec: 7, frac: 1 << 63 } };
+            let mut clock = Clock {
+                best: Quality::Normal,
+                uptime: Bintime { sec: 7, frac: 1 << 63 },
+                boottime: None,
+            };
             let format = Format { tstamp: Tstamp(tstamp), compat32: false };
             format.write_header(Window::from(&mut record[..28]), &mut clock, 28, 60, 1500);
             assert_eq!(record[..8], 7u64.to_ne_bytes());
@@ -293,8 +366,11 @@ mod tests {
     fn header_bytes_for_32_bits() {
         let header = |tstamp, hdrlen: usize| {
             let mut bytes = [0xffu8; 40];
-            let mut clock =
-                Clock { best: Quality::Normal, uptime: Bintime { sec: 7, frac: 1 << 63 } };
+            let mut clock = Clock {
+                best: Quality::Normal,
+                uptime: Bintime { sec: 7, frac: 1 << 63 },
+                boottime: None,
+            };
             let format = Format { tstamp: Tstamp(tstamp), compat32: true };
             let place = Window::from(&mut bytes[..hdrlen]);
             format.write_header(place, &mut clock, hdrlen, 60, 1500);
