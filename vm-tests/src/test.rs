@@ -33,7 +33,7 @@ pub(crate) fn run(
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all --stock --device /dev/bpf".into(), 300),
-                    ("/mnt/bpfrs-guest tcpdump --chroot /".into(), 60),
+                    ("/mnt/bpfrs-guest tcpdump --chroot /".into(), 120),
                 ],
             });
             groups.push(Group {
@@ -53,7 +53,7 @@ pub(crate) fn run(
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all".into(), 900),
-                    ("/mnt/bpfrs-guest tcpdump --chroot /tmp/cage".into(), 60),
+                    ("/mnt/bpfrs-guest tcpdump --chroot /tmp/cage".into(), 120),
                     // The cage's devfs knows the nodes; unloading is another group.
                 ],
             });

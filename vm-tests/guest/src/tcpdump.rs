@@ -12,14 +12,23 @@ use zerocopy::{FromBytes, KnownLayout};
 
 use crate::arguments::{Arguments, Device};
 use crate::driver::eventually;
-use crate::loopback::payload;
+use crate::loopback::{Sender, payload};
 use crate::report::{self, Reporter};
+use crate::stat;
 use crate::sys::{self, Address, Fd};
 use crate::tests::exact_capture::{TO, check_packet, sender};
 use crate::tests::{Child, Trouble, Verdict, While, ensure, equal};
 
 const PROGRAM: &str = "/usr/sbin/tcpdump";
 const PATIENCE: Duration = Duration::from_secs(10);
+/// tcpdump's read timeout: by then it has what there is.
+const TICK: Duration = Duration::from_secs(1);
+/// Its file, in its own root.
+const CAPTURE: &str = "/tmp/capture.pcap";
+const FAMILIES: [Address; 2] = [Address::V4(TO), Address::V6(TO)];
+
+/// Packets by length on the wire and data.
+type Capture = Vec<(u32, Vec<u8>)>;
 
 pub(crate) fn run(arguments: &Arguments) -> i32 {
     let count = match arguments.number("--count", 200) {
@@ -29,9 +38,16 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
             return 2;
         }
     };
-    let cage = Cage { root: arguments.or("--chroot", "/"), device: arguments.device() };
+    let [Ok(v4), Ok(v6)] = FAMILIES.map(sender) else {
+        report::human(&format!("bpfrs-guest tcpdump: port {TO} cannot be had"));
+        return 2;
+    };
+    let senders = [v4, v6];
+    let cage = Cage { root: arguments.or("--chroot", "/"), device: arguments.device(), senders };
     let mut reporter = Reporter::new();
     let mut good = reporter.case("tcpdump-captures-exactly", || cage.captures_exactly(count));
+    good &= reporter.case("tcpdump-sets-its-buffers", || cage.sets_its_buffers());
+    good &= reporter.case("tcpdump-chooses", || cage.chooses());
     // Stock lets it sleep on; ours must not.
     if cage.root != "/" {
         good &= reporter.case("tcpdump-ends-when-revoked", || cage.ends_when_revoked());
@@ -43,6 +59,8 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
 struct Cage {
     root: &'static str,
     device: Device,
+    /// To both families.
+    senders: [Sender; 2],
 }
 
 impl Cage {
@@ -81,13 +99,17 @@ impl Cage {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    fn captures_exactly(&self, count: usize) -> Verdict {
-        let file = self.outside("/tmp/capture.pcap");
+    /// Starts tcpdump with these options besides; it writes to [`CAPTURE`].
+    fn start_capture(&self, options: &[&str]) -> Result<Child, Trouble> {
         let filter = format!("udp and dst port {TO}");
-        let tcpdump = self.start(&["-n", "-i", "lo0", "-U", "-w", "/tmp/capture.pcap", &filter])?;
-        let families = [Address::V4(TO), Address::V6(TO)];
-        for address in families {
-            let sender = sender(address)?;
+        let words = [&["-n", "-i", "lo0", "-U", "-w", CAPTURE][..], options, &[&filter]].concat();
+        self.start(&words)
+    }
+
+    /// Sends so many packets of both families, and ends tcpdump when it has `wanted`; its capture.
+    fn capture(&self, tcpdump: Child, count: usize, wanted: usize) -> Result<Capture, Trouble> {
+        let file = self.outside(CAPTURE);
+        for sender in &self.senders {
             for number in 0..count {
                 sender.send(&payload(number)).at("sendto")?;
                 if number % 20 == 19 {
@@ -95,17 +117,25 @@ impl Cage {
                 }
             }
         }
-        let wanted = families.len() * count;
         let arrived =
             || read_file(&file).ok().and_then(|f| packets(&f).ok()).map_or(0, |p| p.len());
         eventually(PATIENCE, || arrived() >= wanted);
+        if wanted == 0 {
+            // What should not come has come by then.
+            sys::sleep(2 * TICK);
+        }
         tcpdump.signal(libc::SIGINT);
         equal!("exit status of tcpdump", tcpdump.finish(PATIENCE)?, 0);
-        let capture = read_file(&file).at("capture.pcap")?;
-        let packets = packets(&capture)?;
-        equal!("packets in tcpdump's file", packets.len(), wanted);
-        for (number, (length, data)) in packets.iter().enumerate() {
-            let address = families[number / count];
+        let capture = packets(&read_file(&file).at(CAPTURE)?)?;
+        equal!("packets in tcpdump's file", capture.len(), wanted);
+        Ok(capture)
+    }
+
+    fn captures_exactly(&self, count: usize) -> Verdict {
+        let wanted = FAMILIES.len() * count;
+        let capture = self.capture(self.start_capture(&[])?, count, wanted)?;
+        for (number, (length, data)) in capture.iter().enumerate() {
+            let address = FAMILIES[number / count];
             check_packet(address, number, *length, data, &payload(number % count))?;
         }
         let said = self.said();
@@ -118,6 +148,31 @@ impl Cage {
         self.show()
     }
 
+    /// -B: the buffers have the size that was asked for, as the driver says.
+    fn sets_its_buffers(&self) -> Verdict {
+        let prefix = if self.root == "/" { "net.bpf" } else { "net.bpfrs" };
+        for kilobytes in [16, 256] {
+            let tcpdump = self.start_capture(&["-B", &kilobytes.to_string()])?;
+            let sizes: Vec<i32> =
+                stat::descriptors(prefix)?.iter().map(|descriptor| descriptor.bufsize).collect();
+            equal!(format!("buffers with -B {kilobytes}"), sizes, [kilobytes * 1024]);
+            self.capture(tcpdump, 20, FAMILIES.len() * 20)?;
+        }
+        Ok(())
+    }
+
+    /// -Q: on lo0 all is received. -j: there is one kind of stamps.
+    fn chooses(&self) -> Verdict {
+        for (options, share) in [(["-Q", "in"], 1), (["-Q", "out"], 0), (["-j", "host"], 1)] {
+            let wanted = share * FAMILIES.len() * 20;
+            match self.capture(self.start_capture(&options)?, 20, wanted) {
+                Err(Trouble::Wrong(why)) => Err(format!("{}: {why}", options.join(" ")))?,
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
     /// Prints the first packets of the file, as tcpdump does.
     fn show(&self) -> Verdict {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND;
@@ -128,7 +183,7 @@ impl Cage {
             if file.dup_to(1).is_err() || file.dup_to(2).is_err() || sys::chroot(root).is_err() {
                 return 126;
             }
-            let words = ["tcpdump", "-n", "-c", "2", "-r", "/tmp/capture.pcap"];
+            let words = ["tcpdump", "-n", "-c", "2", "-r", CAPTURE];
             let _ = sys::exec(PROGRAM, &words);
             127
         })?;
@@ -171,7 +226,7 @@ fn read_file(path: &str) -> sys::Result<Vec<u8>> {
 
 /// The packets of a pcap file (native byte order, as written on this machine): each one's length
 /// on the wire and its data.
-fn packets(file: &[u8]) -> Result<Vec<(u32, Vec<u8>)>, Trouble> {
+fn packets(file: &[u8]) -> Result<Capture, Trouble> {
     #[derive(FromBytes, KnownLayout)]
     #[repr(C)]
     struct FileHeader {
