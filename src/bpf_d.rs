@@ -629,12 +629,11 @@ impl BpfD {
             count(&counters.detached, 1);
             return false;
         };
-        let copying = buffers.with_reader();
         let hdrlen = format.hdrlen(attachment.link_hdrlen());
         let appended = record::append(buffers, packet, snaplen, hdrlen, format, clock);
         let Ok(Appended { rotated, cut }) = appended else {
             count(&counters.dropped, 1);
-            count(&counters.copying, copying.into());
+            count(&counters.copying, buffers.with_reader().into());
             return false;
         };
         if cut {

@@ -8,6 +8,8 @@ mod support;
 pub mod targets;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arbitrary::Unstructured;
@@ -18,9 +20,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use targets::{filter, idioms};
 
+/// What a variable asks for, or what is usual.
+fn asked<T: FromStr<Err: Debug>>(name: &str, usual: T) -> T {
+    std::env::var(name).map_or(usual, |number| number.parse().expect("a number"))
+}
+
 /// Runs of each property; BPFRS_FILTER_RUNS asks for more.
 fn runs() -> u32 {
-    std::env::var("BPFRS_FILTER_RUNS").map_or(4000, |runs| runs.parse().expect("a number"))
+    asked("BPFRS_FILTER_RUNS", 4000)
 }
 
 proptest! {
@@ -38,11 +45,8 @@ proptest! {
 #[test]
 #[ignore = "a billion answers take a while: make soak"]
 fn machines_agree_a_billion_times() {
-    let number = |name, usual: u64| {
-        std::env::var(name).map_or(usual, |number| number.parse().expect("a number"))
-    };
-    let wanted = number("BPFRS_FILTER_ANSWERS", 1_000_000_000);
-    let seed = number("BPFRS_SEED", fastrand::u64(..));
+    let wanted = asked("BPFRS_FILTER_ANSWERS", 1_000_000_000);
+    let seed: u64 = asked("BPFRS_SEED", fastrand::u64(..));
     println!("BPFRS_SEED={seed}");
     let (programs, answers) = (AtomicU64::new(0), AtomicU64::new(0));
     let one_after_another = |seed| {

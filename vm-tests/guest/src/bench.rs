@@ -14,9 +14,9 @@ use bpfrs_vm_protocol::bench::{Cost, Driver, FILTERS, LISTENERS};
 
 use crate::arguments::{Arguments, Device};
 use crate::bpf::{self, ACCEPT, Bpf, Instruction, jump, statement};
-use crate::ifnet;
 use crate::loopback::{Sender, silent_receiver};
-use crate::report::{self, Reporter};
+use crate::net;
+use crate::report;
 use crate::sys::{self, Address, Errno, Fd};
 use crate::tests::{Trouble, Verdict, While, ensure, equal};
 
@@ -38,10 +38,6 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         report::human(&format!("bpfrs-guest bench: {numbers:?}"));
         return 2;
     };
-    if let Err(Trouble::Wrong(why) | Trouble::NotHere(why)) = ifnet::silence() {
-        report::human(&format!("bpfrs-guest bench: {why}"));
-        return 2;
-    }
     let spoiled = match arguments.get("--spoil") {
         None => false,
         Some("snaplen") => true,
@@ -51,15 +47,15 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         }
     };
     let subject = Subject { device: arguments.device(), spoiled };
-    let mut reporter = Reporter::new();
-    let mut good = reporter.case("filters-are-run", || filters_are_run(subject));
-    let mut costs = costs(packets.next_multiple_of(BATCH));
-    good &= reporter.case("measured", || measure(subject, rounds, &mut costs));
-    for cost in costs {
-        reporter.message(&Message::Cost(cost));
-    }
-    reporter.end();
-    i32::from(!good)
+    net::command("bench", |reporter| {
+        let mut good = reporter.case("filters-are-run", || filters_are_run(subject));
+        let mut costs = costs(packets.next_multiple_of(BATCH));
+        good &= reporter.case("measured", || measure(subject, rounds, &mut costs));
+        for cost in costs {
+            reporter.message(&Message::Cost(cost));
+        }
+        good
+    })
 }
 
 /// bpfrs.

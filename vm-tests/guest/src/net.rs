@@ -85,7 +85,7 @@ fn frame(record: bpf::Record, number_of: impl Fn(&[u8]) -> Option<u32>) -> Frame
 }
 
 /// Runs the cases of one command in a system that speaks only when spoken to.
-fn command(name: &str, cases: impl FnOnce(&mut Reporter) -> bool) -> i32 {
+pub(crate) fn command(name: &str, cases: impl FnOnce(&mut Reporter) -> bool) -> i32 {
     if let Err(Trouble::Wrong(why) | Trouble::NotHere(why)) = ifnet::silence() {
         report::human(&alloc::format!("bpfrs-guest {name}: {why}"));
         return 2;

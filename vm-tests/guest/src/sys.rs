@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "system calls; see the module's documentation")]
 
 use alloc::alloc::{GlobalAlloc, Layout};
+use alloc::boxed::Box;
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
@@ -345,9 +346,7 @@ impl<T> Drop for Shared<T> {
 
 /// The same for ever.
 pub(crate) fn shared<T: FromZeros + Sync>() -> Result<&'static T> {
-    let address = map(size_of::<T>(), libc::MAP_SHARED)?;
-    // SAFETY: as in `Shared`, and never unmapped.
-    Ok(unsafe { &*ptr::with_exposed_provenance::<T>(address) })
+    Ok(Box::leak(Box::new(Shared::new()?)))
 }
 
 // ----------------------------------------------------------------------------------------- files

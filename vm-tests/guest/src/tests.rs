@@ -23,8 +23,9 @@ use zerocopy::FromZeros;
 use crate::arguments::{Arguments, Device};
 use crate::bpf::{Bpf, SOON};
 use crate::driver::eventually;
+use crate::loopback::{Sender, payload, silent_receiver};
 use crate::report::{self, Reporter};
-use crate::sys::{self, End, Errno, Pid, Shared};
+use crate::sys::{self, Address, End, Errno, Pid, Shared};
 
 /// Why a test did not pass.
 pub(crate) enum Trouble {
@@ -131,9 +132,14 @@ impl Bench {
         Ok(bpf)
     }
 
-    /// A sysctl of the driver's, or of stock's.
+    /// Where the driver's sysctls are, or stock's.
+    pub(crate) fn sysctls(&self) -> &'static str {
+        if self.stock { "net.bpf" } else { self.prefix }
+    }
+
+    /// One of them.
     pub(crate) fn sysctl(&self, name: &str) -> String {
-        format!("{}.{name}", if self.stock { "net.bpf" } else { self.prefix })
+        format!("{}.{name}", self.sysctls())
     }
 
     /// The path of node 0.
@@ -248,6 +254,16 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     }
     reporter.end();
     i32::from(failed > 0)
+}
+
+/// Sends test packets to a port of 127.0.0.1, which has a receiver meanwhile.
+pub(crate) fn send_to(port: u16, numbers: impl Iterator<Item = usize>) -> Verdict {
+    let _receiver = silent_receiver(Address::V4(port)).at("bind")?;
+    let sender = Sender::new(Address::V4(port)).at("socket")?;
+    for number in numbers {
+        sender.send(&payload(number)).at("send")?;
+    }
+    Ok(())
 }
 
 /// Runs `body` in a process of its own, within `limit`; what it said.

@@ -26,33 +26,17 @@ fn rate(cost: &Cost) -> Option<f64> {
     median(&cost.elapsed, cost.packets).map(|elapsed| 1e9 / elapsed)
 }
 
-/// How one way of listening compares with another; the medians of both.
-struct Row<'a> {
-    filter: &'a str,
-    listeners: usize,
-    stock: &'a Cost,
-    bpfrs: &'a Cost,
-    jit: &'a Cost,
-}
-
-fn rows(costs: &[Cost]) -> Vec<Row<'_>> {
-    let find = |like: &Cost, driver| {
-        costs.iter().find(|cost| {
-            cost.driver == driver && cost.filter == like.filter && cost.listeners == like.listeners
-        })
-    };
+/// The three drivers with the same filter on as many descriptors.
+fn rows(costs: &[Cost]) -> impl Iterator<Item = [&Cost; 3]> {
     let stock = costs.iter().filter(|cost| cost.driver == Driver::Stock);
-    stock
-        .filter_map(|stock| {
-            Some(Row {
-                filter: &stock.filter,
-                listeners: stock.listeners,
-                stock,
-                bpfrs: find(stock, Driver::Bpfrs)?,
-                jit: find(stock, Driver::Jit)?,
-            })
-        })
-        .collect()
+    stock.filter_map(|stock| {
+        let like = |driver| {
+            let same =
+                |cost: &&Cost| (&cost.filter, cost.listeners) == (&stock.filter, stock.listeners);
+            costs.iter().filter(same).find(|cost| cost.driver == driver)
+        };
+        Some([stock, like(Driver::Bpfrs)?, like(Driver::Jit)?])
+    })
 }
 
 fn number(value: Option<f64>) -> String {
@@ -93,19 +77,19 @@ pub fn cost_table(guest: &str, costs: &[Cost], unit: Unit) -> Table {
     };
     let heads = [guest, "descriptors", "stock", "bpfrs", "jit", "bpfrs / stock", "jit / stock"];
     let mut table = markdown(heads.into_iter().chain(rates.iter().copied()));
-    let mut add = |name: &str, listeners: usize, ways: [&Cost; 3]| {
+    let mut add = |name: &str, ways: [&Cost; 3]| {
         let times = ways.map(processor);
         let ratios = [times[1], times[2]].map(|time| ratio(time, times[0]));
         let times = times.map(|time| number(time.map(|time| time / scale as f64)));
         let rates = ways.map(|cost| number(rate(cost))).into_iter().take(rates.len());
-        let cells = [name.to_string(), listeners.to_string()].into_iter();
+        let cells = [name.to_string(), ways[0].listeners.to_string()].into_iter();
         table.add_row(cells.chain(times).chain(ratios).chain(rates));
     };
     for nobody in costs.iter().filter(|cost| cost.driver == Driver::Nobody) {
-        add("nobody listens", 0, [nobody; 3]);
+        add("nobody listens", [nobody; 3]);
     }
-    for row in rows(costs) {
-        add(row.filter, row.listeners, [row.stock, row.bpfrs, row.jit]);
+    for ways in rows(costs) {
+        add(&ways[0].filter, ways);
     }
     table
 }

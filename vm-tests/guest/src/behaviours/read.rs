@@ -33,17 +33,23 @@ pub(super) fn prepared(
     fill: &str,
 ) -> Result<(Bpf, Option<super::Source>), Trouble> {
     let (bpf, source) = ioctl::in_state(lab, fill)?;
+    let_wait(&bpf, mode)?;
+    if mode.starts_with("non-blocking") && bpf.fd.set_nonblocking(true).is_err() {
+        // Refused when locked: which another family shows.
+        return Err(Trouble::NotHere("locked".into()));
+    }
+    Ok((bpf, source))
+}
+
+/// Lets it wait so, if it waits.
+fn let_wait(bpf: &Bpf, mode: &str) -> sys::Result<()> {
     if mode.starts_with("immediate") {
         bpf.set_immediate(true)?;
     }
     if mode.ends_with("timeout") {
         bpf.set_timeout_ms(TIMEOUT.as_millis() as i64)?;
     }
-    if mode.starts_with("non-blocking") && bpf.fd.set_nonblocking(true).is_err() {
-        // Refused when locked: which another family shows.
-        return Err(Trouble::NotHere("locked".into()));
-    }
-    Ok((bpf, source))
+    Ok(())
 }
 
 fn count(bytes: Vec<u8>) -> String {
@@ -68,21 +74,23 @@ fn reads(lab: &Lab, mode: &str, fill: &str) -> Seen {
     Ok(format!("{}; readable {}", seen.join("; "), number(bpf.readable())))
 }
 
-/// A packet that comes while a reader sleeps, or enough of them.
-fn woken(lab: &Lab, mode: &str, packets: usize, place: Place) -> Seen {
+/// What `see` sees of a descriptor that waits so, while packets come to it.
+pub(super) fn woken(
+    lab: &Lab,
+    mode: &str,
+    packets: usize,
+    place: Place,
+    see: impl FnOnce(&Bpf) -> Seen,
+) -> Seen {
     let bpf = lab.listening(place, 400)?;
-    if mode.starts_with("immediate") {
-        bpf.set_immediate(true)?;
-    }
-    if mode.ends_with("timeout") {
-        bpf.set_timeout_ms(TIMEOUT.as_millis() as i64)?;
-    }
+    let_wait(&bpf, mode)?;
     let source = lab.source(place)?;
     let child = Child::start(|| {
         sys::sleep(TIMEOUT / 8);
+        // The second after the first woke somebody: no packet comes in between.
         i32::from((0..packets).any(|number| source.send(number, 100).is_err()))
     })?;
-    let seen = timed(|| bpf.read(), count)?;
+    let seen = see(&bpf)?;
     let status = child.finish(PATIENCE)?;
     Ok(format!("{seen}; sent {status}"))
 }
@@ -129,7 +137,9 @@ pub(super) fn looks(lab: &Lab) -> Vec<Look<'_>> {
                     continue;
                 }
                 let name = format!("woken/{}/{mode}/{packets}", place.name());
-                looks.push(look(name, move || woken(lab, mode, packets, place)));
+                looks.push(look(name, move || {
+                    woken(lab, mode, packets, place, |bpf| timed(|| bpf.read(), count))
+                }));
             }
         }
     }

@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 
 use libc::{EV_ADD, EV_CLEAR, EV_EOF};
 
-use super::read::{FILLS, MODES, prepared};
-use super::{Lab, Look, PATIENCE, Place, Seen, TIMEOUT, done, ioctl, look, number, timed};
-use crate::sys::{self, Fd, Kevent};
-use crate::tests::Child;
+use super::read::{self, FILLS, MODES, prepared};
+use super::{Lab, Look, Place, Seen, done, ioctl, look, number, timed};
+use crate::bpf::Bpf;
+use crate::sys::{Fd, Kevent};
 
 const EVENTS: [(&str, i16); 10] = [
     ("in", libc::POLLIN),
@@ -62,32 +62,17 @@ fn waits(lab: &Lab, call: &str, mode: &str, fill: &str) -> Seen {
 }
 
 /// The same, with packets that come meanwhile.
-fn woken(lab: &Lab, call: &str, mode: &str, packets: usize, place: Place) -> Seen {
-    let bpf = lab.listening(place, 400)?;
-    if mode == "immediate" {
-        bpf.set_immediate(true)?;
-    }
-    if mode == "timeout" {
-        bpf.set_timeout_ms(TIMEOUT.as_millis() as i64)?;
-    }
-    let source = lab.source(place)?;
-    let child = Child::start(|| {
-        sys::sleep(TIMEOUT / 8);
-        // The second after the first woke somebody: no packet comes in between.
-        i32::from((0..packets).any(|number| source.send(number, 100).is_err()))
-    })?;
-    let seen = match call {
-        "poll" => timed(|| bpf.fd.poll(libc::POLLIN, None), mask)?,
-        "select" => timed(|| bpf.fd.select(None), |ready| format!("{ready}"))?,
+fn woken(bpf: &Bpf, call: &str) -> Seen {
+    match call {
+        "poll" => timed(|| bpf.fd.poll(libc::POLLIN, None), mask),
+        "select" => timed(|| bpf.fd.select(None), |ready| format!("{ready}")),
         _ => {
             let queue = Fd::kqueue()?;
             queue.register(&bpf.fd, libc::EVFILT_READ, EV_ADD)?;
             // How many of the packets it counts is a matter of speed.
-            timed(|| queue.events(None), |events| format!("{} events", events.len()))?
+            timed(|| queue.events(None), |events| format!("{} events", events.len()))
         }
-    };
-    let status = child.finish(PATIENCE)?;
-    Ok(format!("{seen}; sent {status}"))
+    }
 }
 
 fn registered(lab: &Lab, at: &str, filter: i16) -> Seen {
@@ -129,7 +114,9 @@ pub(super) fn looks(lab: &Lab) -> Vec<Look<'_>> {
             for mode in ["blocking", "timeout", "immediate"] {
                 for packets in [1, 5] {
                     let name = format!("{call}-woken/{}/{mode}/{packets}", place.name());
-                    looks.push(look(name, move || woken(lab, call, mode, packets, place)));
+                    looks.push(look(name, move || {
+                        read::woken(lab, mode, packets, place, |bpf| woken(bpf, call))
+                    }));
                 }
             }
         }

@@ -3,11 +3,10 @@
 
 use bpfrsstat::{Descriptor, ZERO};
 
-use super::{Bench, Test, Trouble, Verdict, While, common, ensure, equal, own, refused};
+use super::{Bench, Test, Trouble, Verdict, While, common, ensure, equal, own, refused, send_to};
 use crate::bpf::{self, udp_to};
-use crate::loopback::{Sender, payload, silent_receiver};
 use crate::stat;
-use crate::sys::{self, Address, Pid};
+use crate::sys::{self, Pid};
 
 pub(super) const TESTS: &[Test] = &[
     common("stats", stats),
@@ -19,19 +18,8 @@ const PORT: u16 = 40_051;
 
 /// What the driver says of this process' descriptors.
 fn mine(bench: &Bench) -> Result<Option<Descriptor>, Trouble> {
-    let prefix = if bench.stock { "net.bpf" } else { bench.prefix };
-    let mut all = stat::descriptors(prefix)?.into_iter();
+    let mut all = stat::descriptors(bench.sysctls())?.into_iter();
     Ok(all.find(|d| d.pid == Pid::current().number()))
-}
-
-fn send(count: usize) -> Verdict {
-    let receiver = silent_receiver(Address::V4(PORT)).at("bind")?;
-    let sender = Sender::new(Address::V4(PORT)).at("socket")?;
-    for number in 0..count {
-        sender.send(&payload(number)).at("send")?;
-    }
-    drop(receiver);
-    Ok(())
 }
 
 fn stats(bench: &Bench) -> Verdict {
@@ -44,7 +32,7 @@ fn stats(bench: &Bench) -> Verdict {
     bpf.set_direction(bpf::D_IN)?;
     bpf.set_header_complete()?;
     bpf.promiscuous().at("BIOCPROMISC")?;
-    send(3)?;
+    send_to(PORT, 0..3)?;
     let got = mine(bench)?.ok_or_else(|| Trouble::Wrong("not listed".into()))?;
     equal!("interface", got.interface(), "lo0");
     equal!("flags", got.flags(), "p------");
@@ -58,7 +46,7 @@ fn stats(bench: &Bench) -> Verdict {
 fn stats_are_set_to_zero_only(bench: &Bench) -> Verdict {
     let bpf = bench.attached()?;
     bpf.set_filter(bpf::BIOCSETF, &udp_to(PORT, u32::MAX)).at("BIOCSETF")?;
-    send(2)?;
+    send_to(PORT, 0..2)?;
     let name = bench.sysctl("stats");
     equal!("too short", sys::set_sysctl(&name, &[0; 8]), refused(libc::EINVAL));
     let mut one = ZERO;

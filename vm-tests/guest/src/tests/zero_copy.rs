@@ -8,11 +8,13 @@ use core::time::Duration;
 
 use zerocopy::FromZeros;
 
-use super::{Bench, Child, Test, Trouble, Verdict, While, common, ensure, equal, own, refused};
+use super::{
+    Bench, Child, Test, Trouble, Verdict, While, common, ensure, equal, own, refused, send_to,
+};
 use crate::bpf::{self, Bpf, POLL_READ, records, udp_to};
 use crate::driver;
-use crate::loopback::{Sender, payload, silent_receiver};
-use crate::sys::{self, Address, Fd};
+use crate::loopback::payload;
+use crate::sys::{self, Fd};
 
 pub(super) const TESTS: &[Test] = &[
     common("zero-copy", zero_copy),
@@ -95,16 +97,6 @@ fn sharing(bench: &Bench) -> Result<(Bpf, &'static Buffers), Trouble> {
     Ok((bpf, buffers))
 }
 
-fn send(numbers: impl Iterator<Item = usize>) -> Verdict {
-    let receiver = silent_receiver(Address::V4(PORT)).at("bind")?;
-    let sender = Sender::new(Address::V4(PORT)).at("socket")?;
-    for number in numbers {
-        sender.send(&payload(number)).at("send")?;
-    }
-    drop(receiver);
-    Ok(())
-}
-
 /// Buffers go to and fro, with the packets that came meanwhile.
 fn zero_copy(bench: &Bench) -> Verdict {
     let (bpf, Buffers([a, b, _])) = sharing(bench)?;
@@ -116,7 +108,7 @@ fn zero_copy(bench: &Bench) -> Verdict {
     equal!("nothing to rotate", rotate(&bpf.fd)?, [0; 3]);
     for (round, page) in [a, b, a, b].into_iter().enumerate() {
         let numbers = 10 * round..10 * round + 5;
-        send(numbers.clone())?;
+        send_to(PORT, numbers.clone())?;
         let length = u64::from(bpf.readable()?);
         equal!("poll before", bpf.fd.poll(POLL_READ, Some(Duration::ZERO))?, 0);
         equal!("BIOCROTZBUF", rotate(&bpf.fd)?, [page.address(), 0, length]);
@@ -174,7 +166,7 @@ fn zero_copy_of_a_process_that_ended(bench: &Bench) -> Verdict {
     })?;
     let fd = ours.receive_fd().at("recvmsg")?;
     equal!("the child", child.finish(bpf::SOON)?, 0);
-    send(0..200)?;
+    send_to(PORT, 0..200)?;
     let mut length = 0_i32;
     fd.ioctl(bpf::FIONREAD, &mut length)?;
     ensure!(length > 4096, "{length} bytes");
@@ -212,10 +204,10 @@ fn zero_copy_pages_are_given_back(bench: &Bench) -> Verdict {
 /// The end of the open is the end of what is written to its pages.
 fn zero_copy_revoked(bench: &Bench) -> Verdict {
     let (bpf, Buffers([a, b, _])) = sharing(bench)?;
-    send(0..3)?;
+    send_to(PORT, 0..3)?;
     sys::revoke(&bench.path()).at("revoke")?;
     let before = (a.bytes(), b.bytes());
-    send(3..100)?;
+    send_to(PORT, 3..100)?;
     ensure!((a.bytes(), b.bytes()) == before, "written to after revoke");
     // They are this process' own again.
     a.acknowledge();
