@@ -252,36 +252,6 @@ pub fn append(
     format: Format,
     clock: &mut Clock,
 ) -> core::result::Result<Appended, Full> {
-    if format.compat32 {
-        append_rarely(buffers, packet, snaplen, hdrlen, format, clock)
-    } else {
-        // The same, and the compiler knows how records are aligned.
-        let format = Format { compat32: false, ..format };
-        append_as(buffers, packet, snaplen, hdrlen, format, clock)
-    }
-}
-
-#[cold]
-fn append_rarely(
-    buffers: &mut Buffers,
-    packet: &Packet<'_>,
-    snaplen: usize,
-    hdrlen: usize,
-    format: Format,
-    clock: &mut Clock,
-) -> core::result::Result<Appended, Full> {
-    append_as(buffers, packet, snaplen, hdrlen, format, clock)
-}
-
-#[inline(always)]
-fn append_as(
-    buffers: &mut Buffers,
-    packet: &Packet<'_>,
-    snaplen: usize,
-    hdrlen: usize,
-    format: Format,
-    clock: &mut Clock,
-) -> core::result::Result<Appended, Full> {
     let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
     let (record, rotated) = buffers.reserve(wanted, format.alignment())?;
     let cut = record.len() < wanted;
