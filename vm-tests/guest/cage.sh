@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# cage.sh DIR: a root for chroot(8) in which an unmodified tcpdump meets bpfrs.
+# cage.sh DIR: a root for chroot(8) in which unmodified programs meet bpfrs.
 # libpcap opens /dev/bpf and, only when there is none, /dev/bpf0, 1, ... while
 # they are busy. So /dev is a plain folder of symbolic links into a devfs that
 # is mounted beside it.

@@ -39,7 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The device's own tests, tcpdump, load and unload, in every guest
+    /// The device's own tests, programs of libpcap's, load and unload, in every guest
     Test(TestOptions),
     /// The revoke(2) reproducer on legacy, stock and bpfrs, in every guest
     Race(RaceOptions),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-//! `test`: the device's own tests, tcpdump, load and unload, in every guest.
+//! `test`: the device's own tests, programs of libpcap's, load and unload, in every guest.
 
 use std::process::ExitCode;
 
@@ -33,7 +33,7 @@ pub(crate) fn run(
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all --stock --device /dev/bpf".into(), 300),
-                    ("/mnt/bpfrs-guest tcpdump --chroot /".into(), 120),
+                    ("/mnt/bpfrs-guest programs --chroot /".into(), 120),
                 ],
             });
             groups.push(Group {
@@ -53,9 +53,19 @@ pub(crate) fn run(
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all".into(), 900),
-                    ("/mnt/bpfrs-guest tcpdump --chroot /tmp/cage".into(), 120),
+                    ("/mnt/bpfrs-guest programs --chroot /tmp/cage".into(), 120),
                     // The cage's devfs knows the nodes; unloading is another group.
                 ],
+            });
+            groups.push(Group {
+                name: "programs-control".into(),
+                setup: driver_and_cage(),
+                guarded: true,
+                must_fail: true,
+                commands: vec![(
+                    "/mnt/bpfrs-guest programs --chroot /tmp/cage --spoil frame".into(),
+                    120,
+                )],
             });
             groups.push(Group {
                 name: "unload".into(),
@@ -109,7 +119,7 @@ const BEYOND_STOCK: &str = "second-open-is-busy killed-in-read revoke-read \
     revoke-ends-promiscuous-mode busy-through-another-mount revoke-through-another-mount \
     open-through-another-mount forced-unmount-with-an-open";
 
-/// What a group does first: the driver, and the cage in which an unmodified tcpdump meets it.
+/// What a group does first: the driver, and the cage in which unmodified programs meet it.
 fn driver() -> Vec<String> {
     vec![Module::Bpfrs.load()]
 }

@@ -15,12 +15,12 @@ mod ifnet;
 mod loopback;
 mod net;
 mod producer;
+mod programs;
 mod race;
 mod report;
 mod stat;
 mod storm;
 mod sys;
-mod tcpdump;
 mod tests;
 mod unload;
 
@@ -35,7 +35,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   after-revoke  what goes on after revoke(2)                   --device PATTERN
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
-  tcpdump       the real one captures what is sent           --chroot DIR --device PATTERN --count N
+  programs      tcpdump and bittwist, unmodified             --chroot DIR --device PATTERN --spoil frame
   producer      packets of a module, counted exactly         --module PATH --producer PATH --device PATTERN --spoil filter
   net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
@@ -65,7 +65,7 @@ fn run(arguments: &[&'static str]) -> i32 {
         "race" => race::run(&arguments),
         "after-revoke" => after_revoke::run(&arguments),
         "test" => tests::run(&arguments),
-        "tcpdump" => tcpdump::run(&arguments),
+        "programs" => programs::run(&arguments),
         "unload" => unload::run(&arguments),
         "producer" => producer::run(&arguments),
         "net-parity" => net::parity(&arguments),
