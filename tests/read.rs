@@ -170,6 +170,7 @@ fn packets_and_a_flush_while_a_reader_copies() {
         send(2, 8);
         send(3, 8);
         assert_eq!(counts(&file), (3, 1));
+        assert_eq!(get(&file, BPFRS_FIONREAD, 0i32), Ok(40));
         file.ioctl0(BPFRS_BIOCFLUSH).unwrap();
         assert_eq!(get(&file, BPFRS_FIONREAD, 0i32), Ok(0));
         send(4, 8);

@@ -42,6 +42,16 @@ fn only_those_with_an_interface() {
 }
 
 #[test]
+fn as_many_as_there_are_nodes() {
+    run(|| {
+        let files: Vec<File> = (0..256).map(|unit| File::open(unit).unwrap()).collect();
+        files.iter().for_each(|file| attach(file, "lo0").unwrap());
+        assert!(File::open(256).is_err());
+        assert_eq!((host::stats(300).0, all().len()), (256, 256));
+    });
+}
+
+#[test]
 fn what_is_said() {
     run(|| {
         let file = listen(4096);

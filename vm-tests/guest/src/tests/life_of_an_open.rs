@@ -41,7 +41,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// Long enough for another process to have reached its system call, even under emulation.
-const SETTLE: Duration = Duration::from_millis(150);
+pub(super) const SETTLE: Duration = Duration::from_millis(150);
 const PORT: u16 = 40_021;
 
 /// A child that sleeps in `body` on a descriptor, whose verdict is its exit status; there by now.
@@ -447,15 +447,18 @@ fn many_revokers(bench: &Bench) -> Verdict {
 }
 
 /// A fail point (fail(9)) of the driver, off again when dropped.
-struct FailPoint(&'static str);
+pub(super) struct FailPoint(&'static str);
 
 impl FailPoint {
+    pub(super) fn set(name: &'static str, action: &str) -> Result<Self, Trouble> {
+        let point = Self(name);
+        sys::set_sysctl(name, format!("{action}\0").as_bytes()).at(name)?;
+        Ok(point)
+    }
+
     /// The next call that passes it sleeps so long.
     fn hold_one(name: &'static str, milliseconds: u64) -> Result<Self, Trouble> {
-        let point = Self(name);
-        let action = format!("1*sleep({milliseconds})\0");
-        sys::set_sysctl(name, action.as_bytes()).at(name)?;
-        Ok(point)
+        Self::set(name, &format!("1*sleep({milliseconds})"))
     }
 }
 

@@ -5,8 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bpfrs_vm_protocol::frame::ethernet;
+
+use super::life_of_an_open::{FailPoint, SETTLE};
 use super::{Bench, Child, Test, Trouble, Verdict, While, common, ensure, equal, own, refused};
 use crate::bpf::{self, ACCEPT, Bpf, REJECT, SOON, records, udp_to};
+use crate::ifnet::Epair;
 use crate::loopback::{internet_checksum, payload, silent_receiver};
 use crate::sys::{self, Address, Errno, Fd};
 
@@ -17,6 +21,7 @@ pub(super) const TESTS: &[Test] = &[
     common("write-feedback", write_feedback),
     common("write-locked", write_locked),
     common("write-only", write_only),
+    own("write-feedback-without-memory", write_feedback_without_memory),
     own("revoke-writers", revoke_writers),
 ];
 
@@ -132,6 +137,35 @@ fn write_feedback(bench: &Bench) -> Verdict {
         equal!("write", bpf.fd.write(&packet(5)), Ok(packet(5).len()));
         equal!("captured", captured(&bpf)?, [packet(5).as_slice()]);
     }
+    Ok(())
+}
+
+/// The packet is seen once: the copy that comes in, or what goes out where there is no memory for
+/// one.
+fn write_feedback_without_memory(bench: &Bench) -> Verdict {
+    let pair = Epair::new(43)?;
+    let [writer, incoming, outgoing] = [0, 1, 2].map(|node| bench.open_node(node));
+    let (writer, incoming, outgoing) = (writer?, incoming?, outgoing?);
+    for (bpf, direction) in [(&incoming, bpf::D_IN), (&outgoing, bpf::D_OUT)] {
+        bpf.attach(&pair.a).at("BIOCSETIF")?;
+        bpf.set_direction(direction)?;
+        bpf.fd.set_nonblocking(true)?;
+    }
+    writer.attach(&pair.a).at("BIOCSETIF")?;
+    writer.set_header_complete()?;
+    writer.set_feedback(true).at("BIOCFEEDBACK")?;
+    let seen = |number: u32| -> Result<[usize; 2], Trouble> {
+        let frame = ethernet(number, 100);
+        writer.fd.write(&frame).at("write")?;
+        sys::sleep(SETTLE);
+        let count = |bpf| Ok::<_, Trouble>(captured(bpf)?.iter().filter(|f| **f == frame).count());
+        Ok([count(&incoming)?, count(&outgoing)?])
+    };
+    equal!("with a copy: seen coming in, going out", seen(1)?, [1, 0]);
+    let point = FailPoint::set("debug.fail_point.bpfrs_feedback", "return")?;
+    equal!("without memory: seen coming in, going out", seen(2)?, [0, 1]);
+    drop(point);
+    equal!("afterwards", seen(3)?, [1, 0]);
     Ok(())
 }
 
