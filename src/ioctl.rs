@@ -12,11 +12,12 @@ use bpfrs_sys::bpfrs_ioc::{self, *};
 use crate::bpf_d::{BpfD, Bufmode};
 use crate::buffer::Buffers;
 use crate::kpi::abi::{
-    bpf_dltlist, bpf_dltlist32, bpf_program, bpf_program32, bpf_stat, bpf_version, bpf_zbuf, ifreq,
-    timeval, timeval32,
+    bpf_dltlist, bpf_dltlist32, bpf_iflist, bpf_iflist32, bpf_program, bpf_program32, bpf_stat,
+    bpf_version, bpf_zbuf, ifreq, timeval, timeval32,
 };
 use crate::kpi::epoch::{Ref, Slot};
 use crate::kpi::errno::{Errno, Result};
+use crate::kpi::ifnet::tap_names;
 use crate::kpi::process::{Compat32, compat32};
 use crate::kpi::time::{ticks_to_timeval, timeval_to_ticks};
 use crate::kpi::user::{self, Argument};
@@ -27,12 +28,13 @@ use crate::tap;
 use crate::zbuf::Zbuf;
 
 /// What a descriptor still does after BIOCLOCK.
-const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 21] = [
+const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 23] = [
     BPFRS_BIOCGBLEN,
     BPFRS_BIOCFLUSH,
     BPFRS_BIOCGDLT,
     BPFRS_BIOCGDLTLIST,
     BPFRS_BIOCGETIF,
+    BPFRS_BIOCGETIFLIST,
     BPFRS_BIOCGRTIMEOUT,
     BPFRS_BIOCSRTIMEOUT,
     BPFRS_BIOCGSTATS,
@@ -47,17 +49,19 @@ const ALLOWED_WHEN_LOCKED: [bpfrs_ioc::Type; 21] = [
     BPFRS_TIOCGPGRP,
     BPFRS_BIOCROTZBUF,
     BPFRS_BIOCGDLTLIST32,
+    BPFRS_BIOCGETIFLIST32,
     BPFRS_BIOCGRTIMEOUT32,
     BPFRS_BIOCSRTIMEOUT32,
 ];
 
 /// What a 32-bit process has its own forms of, because they have longs or
 /// pointers in them.
-const FOR_32_BITS: [bpfrs_ioc::Type; 6] = [
+const FOR_32_BITS: [bpfrs_ioc::Type; 7] = [
     BPFRS_BIOCSETF32,
     BPFRS_BIOCSETFNR32,
     BPFRS_BIOCSETWF32,
     BPFRS_BIOCGDLTLIST32,
+    BPFRS_BIOCGETIFLIST32,
     BPFRS_BIOCGRTIMEOUT32,
     BPFRS_BIOCSRTIMEOUT32,
 ];
@@ -74,6 +78,25 @@ fn program(program: bpf_program32) -> bpf_program {
         bf_len: program.bf_len,
         bf_insns: core::ptr::with_exposed_provenance_mut(program.bf_insns as usize),
     }
+}
+
+/// BIOCGETIFLIST: what BIOCSETIF takes, or how many bytes that needs.
+///
+/// # Errors
+/// ENOSPC where that is not room enough; EFAULT if the room is not there.
+fn if_list(mut list: bpf_iflist) -> Result<bpf_iflist> {
+    let (names, count) = tap_names(list.bi_count);
+    // An interface has a kilobyte, a name sixteen bytes: 32 bits are enough.
+    let len = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    if list.bi_size == 0 {
+        list.bi_size = len;
+    } else if list.bi_size < len {
+        return Err(Errno::ENOSPC);
+    } else {
+        user::copyout(&names, list.bi_ubuf.cast())?;
+    }
+    list.bi_count = count;
+    Ok(list)
 }
 
 /// What installing a read filter does to the packets so far.
@@ -159,6 +182,17 @@ impl BpfD {
                 let mut answer: ifreq = arg.get()?;
                 answer.ifr_name = name;
                 arg.put(answer)
+            }
+            BPFRS_BIOCGETIFLIST => arg.put(if_list(arg.get()?)?),
+            BPFRS_BIOCGETIFLIST32 => {
+                let bpf_iflist32 { bi_size, bi_count, bi_ubuf } = arg.get()?;
+                let list = bpf_iflist {
+                    bi_size,
+                    bi_count,
+                    bi_ubuf: core::ptr::with_exposed_provenance_mut(bi_ubuf as usize),
+                };
+                let bpf_iflist { bi_size, bi_count, .. } = if_list(list)?;
+                arg.put(bpf_iflist32 { bi_size, bi_count, bi_ubuf })
             }
             BPFRS_BIOCPROMISC => tap::set_promisc(this),
             BPFRS_BIOCGDLT => arg.put(this.attached(|attachment| attachment.dlt())?),
@@ -414,7 +448,7 @@ impl BpfD {
             if list.bfl_len < 1 {
                 return Err(Errno::ENOMEM);
             }
-            user::copyout(dlt, list.bfl_list)?;
+            user::copyout(&[dlt], list.bfl_list)?;
         }
         list.bfl_len = 1;
         Ok(list)

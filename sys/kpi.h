@@ -82,6 +82,16 @@ struct bpfrs_ifreq {
 	char		ifr_rest[16];
 };
 
+/* Argument of BIOCGETIFLIST: struct bpf_iflist, which releases before 16 lack. */
+struct bpfrs_iflist {
+	uint32_t	bi_size;	/* bytes at bi_ubuf; 0: asks for the length */
+	uint32_t	bi_count;	/* at most so many; 0: all */
+	void		*bi_ubuf;	/* names, each with its NUL */
+};
+#ifndef BIOCGETIFLIST
+#define	BIOCGETIFLIST	_IOWR('B', 134, struct bpfrs_iflist)
+#endif
+
 /*
  * What a 32-bit process of amd64 has instead: arguments of ioctl(2), and the
  * header of a record.  Elsewhere the driver knows no 32-bit processes.
@@ -98,6 +108,11 @@ struct bpfrs_dltlist32 {
 	uint32_t	bfl_len;
 	uint32_t	bfl_list;
 };
+struct bpfrs_iflist32 {
+	uint32_t	bi_size;
+	uint32_t	bi_count;
+	uint32_t	bi_ubuf;
+};
 struct bpfrs_hdr32 {
 	struct bpfrs_timeval32 bh_tstamp;
 	uint32_t	bh_caplen;
@@ -110,6 +125,9 @@ struct bpfrs_hdr32 {
 #define	BIOCGDLTLIST32	_IOWR('B', 121, struct bpfrs_dltlist32)
 #define	BIOCSETWF32	_IOW('B', 123, struct bpfrs_program32)
 #define	BIOCSETFNR32	_IOW('B', 130, struct bpfrs_program32)
+#ifndef BIOCGETIFLIST32
+#define	BIOCGETIFLIST32	_IOWR('B', 134, struct bpfrs_iflist32)
+#endif
 
 /*
  * A descriptor as sysctl(3) net.bpfrs.stats describes it: struct xbpf_d of
@@ -178,10 +196,11 @@ enum bpfrs_ioc : unsigned long {
 	BPFRS_IOC(BIOCGETZMAX), BPFRS_IOC(BIOCROTZBUF),
 	BPFRS_IOC(BIOCSETZBUF), BPFRS_IOC(BIOCSETFNR),
 	BPFRS_IOC(BIOCGTSTAMP), BPFRS_IOC(BIOCSTSTAMP),
-	BPFRS_IOC(BIOCSETVLANPCP),
+	BPFRS_IOC(BIOCSETVLANPCP), BPFRS_IOC(BIOCGETIFLIST),
 	BPFRS_IOC(BIOCSETF32), BPFRS_IOC(BIOCSRTIMEOUT32),
 	BPFRS_IOC(BIOCGRTIMEOUT32), BPFRS_IOC(BIOCGDLTLIST32),
 	BPFRS_IOC(BIOCSETWF32), BPFRS_IOC(BIOCSETFNR32),
+	BPFRS_IOC(BIOCGETIFLIST32),
 	BPFRS_IOC(FIONREAD), BPFRS_IOC(FIONBIO), BPFRS_IOC(FIOASYNC),
 	BPFRS_IOC(FIOSETOWN), BPFRS_IOC(FIOGETOWN),
 	BPFRS_IOC(TIOCSPGRP), BPFRS_IOC(TIOCGPGRP),
@@ -193,7 +212,7 @@ enum bpfrs_const : int {
 	BPFRS_CONST(EPERM), BPFRS_CONST(EINTR), BPFRS_CONST(ENXIO),
 	BPFRS_CONST(EIO), BPFRS_CONST(ENOMEM), BPFRS_CONST(EFAULT),
 	BPFRS_CONST(EBUSY), BPFRS_CONST(EINVAL), BPFRS_CONST(EWOULDBLOCK),
-	BPFRS_CONST(EMSGSIZE), BPFRS_CONST(ENETDOWN),
+	BPFRS_CONST(EMSGSIZE), BPFRS_CONST(ENETDOWN), BPFRS_CONST(ENOSPC),
 	BPFRS_CONST(EOPNOTSUPP), BPFRS_CONST(ERESTART),
 	BPFRS_CONST(POLLIN), BPFRS_CONST(POLLRDNORM), BPFRS_CONST(POLLOUT),
 	BPFRS_CONST(POLLWRNORM), BPFRS_CONST(POLLHUP),
@@ -367,6 +386,8 @@ int	 bpfrs_kpi_ifnet_mtu(struct bpfrs_if *);	/* Anywhere. */
 int	 bpfrs_kpi_tap_info(struct bpfrs_if *, struct bpfrs_tap_info *);
 int	 bpfrs_kpi_tap_on(struct bpfrs_if *);	/* ENXIO: also when it is gone */
 void	 bpfrs_kpi_tap_off(struct bpfrs_if *);
+/* The names of those with a tap: as bpfrs_tap_names. */
+size_t	 bpfrs_kpi_tap_names(u_int max, u_int *count, char *names, size_t size);
 
 /* mbuf(9) chains, read only. */
 size_t	 bpfrs_kpi_mbuf_length(const struct mbuf *);

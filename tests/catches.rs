@@ -42,7 +42,7 @@ fn catches_a_pause_inside_a_section() {
 fn catches_a_fault_inside_a_section() {
     dies("copyout(9) inside an epoch section", || {
         let mut place = 0u32;
-        pin(|_| user::copyout(1u32, &raw mut place)).unwrap();
+        pin(|_| user::copyout(&[1u32], &raw mut place)).unwrap();
     });
 }
 

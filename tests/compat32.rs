@@ -2,7 +2,7 @@
 //! 32-bit processes: their forms of ioctl(2), and of records.
 mod support;
 
-use bpfrs::kpi::abi::{Plain, bpf_dltlist32, bpf_program32, timeval32};
+use bpfrs::kpi::abi::{Plain, bpf_dltlist32, bpf_iflist32, bpf_program32, timeval32};
 use bpfrs::kpi::errno::Errno;
 use bpfrs::kpi::host::{self, File, SharedMemory, as_ilp32};
 use bpfrs_sys::bpfrs_const::*;
@@ -10,6 +10,7 @@ use bpfrs_sys::bpfrs_ioc::*;
 use support::*;
 
 const NO_TIME: timeval32 = timeval32 { tv_sec: 0, tv_usec: 0 };
+const NO_IFLIST: bpf_iflist32 = bpf_iflist32 { bi_size: 0, bi_count: 0, bi_ubuf: 0 };
 const NO_LIST: bpf_dltlist32 = bpf_dltlist32 { bfl_len: 0, bfl_list: 0 };
 const NO_PROGRAM: bpf_program32 = bpf_program32 { bf_len: 0, bf_insns: 0 };
 
@@ -87,6 +88,17 @@ fn lists_and_timeouts() {
         assert_eq!(low.read()[..8], [0, 0, 0, 0, 9, 9, 9, 9]);
         assert_eq!(list(&file, 2, 16), Err(Errno::EFAULT.into()));
 
+        let names = |bi_size, bi_ubuf| {
+            let list = bpf_iflist32 { bi_size, bi_count: 0, bi_ubuf };
+            get(&new, BPFRS_BIOCGETIFLIST32, list).map(|list| (list.bi_size, list.bi_count))
+        };
+        low.write(0, &[9; 8]);
+        assert_eq!(names(0, 0), Ok((4, 1)));
+        assert_eq!(names(3, at), Err(Errno::ENOSPC.into()));
+        assert_eq!(names(5, at), Ok((5, 1)));
+        assert_eq!(low.read()[..8], *b"lo0\0\x09\x09\x09\x09");
+        assert_eq!(names(4, 16), Err(Errno::EFAULT.into()));
+
         let time = |tv_sec, tv_usec| timeval32 { tv_sec, tv_usec };
         let got = || get(&file, BPFRS_BIOCGRTIMEOUT32, NO_TIME).map(|t| (t.tv_sec, t.tv_usec));
         set(&file, BPFRS_BIOCSRTIMEOUT32, time(3, 1)).unwrap();
@@ -152,6 +164,7 @@ fn locked() {
         let file = listen(4096);
         file.ioctl0(BPFRS_BIOCLOCK).unwrap();
         assert_eq!(errors(&file, BPFRS_BIOCGDLTLIST32, NO_LIST), None);
+        assert_eq!(errors(&file, BPFRS_BIOCGETIFLIST32, NO_IFLIST), None);
         assert_eq!(errors(&file, BPFRS_BIOCGRTIMEOUT32, NO_TIME), None);
         assert_eq!(errors(&file, BPFRS_BIOCSRTIMEOUT32, NO_TIME), None);
         for command in [BPFRS_BIOCSETF32, BPFRS_BIOCSETFNR32, BPFRS_BIOCSETWF32] {
@@ -170,6 +183,7 @@ fn no_32_bit_processes() {
             assert_eq!(errors(&file, command, NO_PROGRAM), Some(Errno::EINVAL.into()));
         }
         assert_eq!(errors(&file, BPFRS_BIOCGDLTLIST32, NO_LIST), Some(Errno::EINVAL.into()));
+        assert_eq!(errors(&file, BPFRS_BIOCGETIFLIST32, NO_IFLIST), Some(Errno::EINVAL.into()));
         assert_eq!(errors(&file, BPFRS_BIOCGRTIMEOUT32, NO_TIME), Some(Errno::EINVAL.into()));
     });
 }

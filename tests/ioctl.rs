@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use bpfrs::kpi::abi::{bpf_dltlist, bpf_insn, bpf_program, bpf_stat, bpf_version, timeval};
+use bpfrs::kpi::abi::{
+    bpf_dltlist, bpf_iflist, bpf_insn, bpf_program, bpf_stat, bpf_version, timeval,
+};
 use bpfrs::kpi::errno::Errno;
 use bpfrs::kpi::host::{self, File, Interface, Tunable, Unmapped, errno::ESRCH};
 use bpfrs_sys::bpfrs_const::*;
@@ -22,6 +24,7 @@ fn pair() -> (File, File) {
 }
 
 const NO_STAT: bpf_stat = bpf_stat { bs_recv: 0, bs_drop: 0 };
+const NO_IFLIST: bpf_iflist = bpf_iflist { bi_size: 0, bi_count: 0, bi_ubuf: std::ptr::null_mut() };
 const NO_TIME: timeval = timeval { tv_sec: 0, tv_usec: 0 };
 
 #[test]
@@ -82,6 +85,40 @@ fn interfaces() {
         assert_eq!(attach(&attached, "lo9"), error(Errno::ENXIO));
         assert_eq!(name(&get(&attached, BPFRS_BIOCGETIF, ifreq("")).unwrap()), "lo1");
         lo1.depart();
+    });
+}
+
+#[test]
+fn the_list_of_interfaces() {
+    run(|| {
+        let file = File::open(0).unwrap();
+        let mut place = [b'.'; 24];
+        let mut list = |bi_size, bi_count| {
+            place.fill(b'.');
+            let list = bpf_iflist { bi_size, bi_count, bi_ubuf: place.as_mut_ptr().cast() };
+            let answer = get(&file, BPFRS_BIOCGETIFLIST, list)?;
+            Ok((answer.bi_size, answer.bi_count, place))
+        };
+        assert_eq!(list(24, 0), Ok((24, 1, *b"lo0\0....................")));
+        // What BIOCSETIF takes: none without a tap, none of another stack.
+        Interface::other("gif0");
+        Interface::ethernet("em0").set_visible(false);
+        Interface::ethernet("em1");
+        Interface::producer("usbus0", 1, 2);
+        // The length that is needed, and nothing written.
+        assert_eq!(list(0, 0), Ok((15, 3, [b'.'; 24])));
+        assert_eq!(list(0, 2), Ok((8, 2, [b'.'; 24])));
+        assert_eq!(list(15, 0), Ok((15, 3, *b"lo0\0em1\0usbus0\0.........")));
+        assert_eq!(list(15, 3), list(15, 0));
+        assert_eq!(list(u32::MAX, u32::MAX).unwrap().1, 3);
+        assert_eq!(list(8, 2), Ok((8, 2, *b"lo0\0em1\0................")));
+        for (size, count) in [(1, 0), (14, 0), (14, 3), (7, 2)] {
+            assert_eq!(list(size, count), error(Errno::ENOSPC), "{size} {count}");
+        }
+        let nowhere = bpf_iflist { bi_size: 15, bi_count: 0, bi_ubuf: std::ptr::null_mut() };
+        assert_eq!(get(&file, BPFRS_BIOCGETIFLIST, nowhere).err(), Some(Errno::EFAULT.into()));
+        Interface::named("em1").unwrap().depart();
+        assert_eq!(list(11, 0), Ok((11, 2, *b"lo0\0usbus0\0.............")));
     });
 }
 
@@ -366,6 +403,7 @@ fn locked() {
                 bpf_dltlist { bfl_len: 0, bfl_list: std::ptr::null_mut() },
             ),
             set(&file, BPFRS_BIOCGETIF, ifreq("")),
+            set(&file, BPFRS_BIOCGETIFLIST, NO_IFLIST),
             set(&file, BPFRS_BIOCGRTIMEOUT, NO_TIME),
             set(&file, BPFRS_BIOCSRTIMEOUT, NO_TIME),
             set(&file, BPFRS_BIOCGSTATS, NO_STAT),
@@ -378,7 +416,7 @@ fn locked() {
             set(&file, BPFRS_FIONREAD, 0i32),
             set(&file, BPFRS_TIOCGPGRP, 0i32),
         ];
-        assert_eq!(allowed, [Ok(()); 17]);
+        assert_eq!(allowed, [Ok(()); 18]);
         assert_eq!(set(&file, BPFRS_BIOCROTZBUF, Words([0; 6])), error(Errno::EOPNOTSUPP));
         let mut program: [bpf_insn; 1] = keep(1);
         let refused = [

@@ -8,8 +8,9 @@ use core::mem::{offset_of, size_of};
 pub use bpfrs_sys::{
     bpf_dltlist, bpf_hdr, bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_xhdr, bpf_zbuf,
     bpf_zbuf_header, bpfrs_dltlist32 as bpf_dltlist32, bpfrs_hdr32 as bpf_hdr32,
-    bpfrs_ifreq as ifreq, bpfrs_program32 as bpf_program32, bpfrs_timeval32 as timeval32,
-    bpfrs_xbpf_d as xbpf_d, timeval,
+    bpfrs_iflist as bpf_iflist, bpfrs_iflist32 as bpf_iflist32, bpfrs_ifreq as ifreq,
+    bpfrs_program32 as bpf_program32, bpfrs_timeval32 as timeval32, bpfrs_xbpf_d as xbpf_d,
+    timeval,
 };
 
 const _: () = {
@@ -21,6 +22,8 @@ const _: () = {
     assert!(size_of::<bpf_version>() == 4);
     assert!(size_of::<bpf_dltlist>() == 16);
     assert!(offset_of!(bpf_dltlist, bfl_list) == 8);
+    assert!(size_of::<bpf_iflist>() == 16);
+    assert!(offset_of!(bpf_iflist, bi_ubuf) == 8);
     assert!(size_of::<bpf_hdr>() == 32);
     assert!(offset_of!(bpf_hdr, bh_caplen) == 16);
     assert!(offset_of!(bpf_hdr, bh_datalen) == 20);
@@ -38,6 +41,7 @@ const _: () = {
     assert!(offset_of!(bpf_hdr32, bh_hdrlen) == 16);
     assert!(size_of::<bpf_program32>() == 8);
     assert!(size_of::<bpf_dltlist32>() == 8);
+    assert!(size_of::<bpf_iflist32>() == 12);
     assert!(size_of::<timeval32>() == 8);
     assert!(size_of::<bpf_zbuf>() == 24);
     assert!(size_of::<bpf_zbuf_header>() == 32);
@@ -61,7 +65,7 @@ macro_rules! plain {
 }
 
 plain! {
-    u32, i32, usize,
-    bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_dltlist, bpf_zbuf, ifreq, timeval,
-    bpf_program32, bpf_dltlist32, timeval32,
+    u8, u32, i32, usize,
+    bpf_insn, bpf_program, bpf_stat, bpf_version, bpf_dltlist, bpf_iflist, bpf_zbuf, ifreq,
+    timeval, bpf_program32, bpf_dltlist32, bpf_iflist32, timeval32,
 }

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use bpfrs_sys as sys;
 
 use super::errno::{Errno, Result};
+use super::memory::Array;
 
 /// An interface name as in `struct ifreq`, ending in NUL.
 pub type Name = [c_char; sys::BPFRS_IFNAMSIZ as usize];
@@ -108,6 +109,24 @@ impl Ifnet {
     pub fn tap_off(&self) {
         // SAFETY: self keeps the interface; the caller has the control lock.
         unsafe { sys::bpfrs_kpi_tap_off(self.raw.as_ptr()) }
+    }
+}
+
+/// The names of all places in the caller's network stack that have a tap, the
+/// first `max` of them (0: all), each with its NUL; and how many. Sleeps.
+pub fn tap_names(max: u32) -> (Array<u8>, u32) {
+    let mut names = Array::zeroed(0);
+    loop {
+        let mut count = 0;
+        // SAFETY: thread context; the array has the length that is given.
+        let len = unsafe {
+            sys::bpfrs_kpi_tap_names(max, &raw mut count, names.as_mut_ptr().cast(), names.len())
+        };
+        // Until nothing came, went or was renamed in between.
+        if len == names.len() {
+            return (names, count);
+        }
+        names = Array::zeroed(len);
     }
 }
 

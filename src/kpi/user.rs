@@ -127,13 +127,13 @@ pub fn copyin<T: Plain>(from: *const T, len: usize) -> Result<Array<T>> {
     Errno::check(error).map(|()| array)
 }
 
-/// Copies one element out to a user address.
+/// Copies elements out to a user address.
 ///
 /// # Errors
 /// EFAULT if the memory is not there.
-pub fn copyout<T: Plain>(value: T, to: *mut T) -> Result<()> {
-    // SAFETY: `value` is only read; copyout(9) checks the user address.
+pub fn copyout<T: Plain>(from: &[T], to: *mut T) -> Result<()> {
+    // SAFETY: `from` is only read; copyout(9) checks the user address.
     let error =
-        unsafe { sys::bpfrs_kpi_copyout((&raw const value).cast(), to.cast(), size_of::<T>()) };
+        unsafe { sys::bpfrs_kpi_copyout(from.as_ptr().cast(), to.cast(), size_of_val(from)) };
     Errno::check(error)
 }

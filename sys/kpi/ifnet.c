@@ -99,6 +99,13 @@ bpfrs_kpi_tap_off(struct bpfrs_if *bif)
 	bpfrs_tap_off(bif);
 }
 
+size_t
+bpfrs_kpi_tap_names(u_int max, u_int *count, char *names, size_t size)
+{
+
+	return (bpfrs_tap_names(max, count, names, size));
+}
+
 static const struct bpfrs_consumer bpfrs_driver = {
 	.bc_packet =	bpfrs_rs_tap,
 	.bc_departed =	bpfrs_rs_ifdeparture,

@@ -341,6 +341,24 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct bpfrs_iflist {
+    pub bi_size: u32,
+    pub bi_count: u32,
+    pub bi_ubuf: *mut cty::c_void,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_iflist"][::core::mem::size_of::<bpfrs_iflist>() - 16usize];
+    ["Alignment of bpfrs_iflist"][::core::mem::align_of::<bpfrs_iflist>() - 8usize];
+    ["Offset of field: bpfrs_iflist::bi_size"]
+        [::core::mem::offset_of!(bpfrs_iflist, bi_size) - 0usize];
+    ["Offset of field: bpfrs_iflist::bi_count"]
+        [::core::mem::offset_of!(bpfrs_iflist, bi_count) - 4usize];
+    ["Offset of field: bpfrs_iflist::bi_ubuf"]
+        [::core::mem::offset_of!(bpfrs_iflist, bi_ubuf) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct bpfrs_timeval32 {
     pub tv_sec: i32,
     pub tv_usec: i32,
@@ -383,6 +401,24 @@ const _: () = {
         [::core::mem::offset_of!(bpfrs_dltlist32, bfl_len) - 0usize];
     ["Offset of field: bpfrs_dltlist32::bfl_list"]
         [::core::mem::offset_of!(bpfrs_dltlist32, bfl_list) - 4usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct bpfrs_iflist32 {
+    pub bi_size: u32,
+    pub bi_count: u32,
+    pub bi_ubuf: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_iflist32"][::core::mem::size_of::<bpfrs_iflist32>() - 12usize];
+    ["Alignment of bpfrs_iflist32"][::core::mem::align_of::<bpfrs_iflist32>() - 4usize];
+    ["Offset of field: bpfrs_iflist32::bi_size"]
+        [::core::mem::offset_of!(bpfrs_iflist32, bi_size) - 0usize];
+    ["Offset of field: bpfrs_iflist32::bi_count"]
+        [::core::mem::offset_of!(bpfrs_iflist32, bi_count) - 4usize];
+    ["Offset of field: bpfrs_iflist32::bi_ubuf"]
+        [::core::mem::offset_of!(bpfrs_iflist32, bi_ubuf) - 8usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -538,12 +574,14 @@ pub mod bpfrs_ioc {
     pub const BPFRS_BIOCGTSTAMP: Type = 1074020995;
     pub const BPFRS_BIOCSTSTAMP: Type = 2147762820;
     pub const BPFRS_BIOCSETVLANPCP: Type = 2147762821;
+    pub const BPFRS_BIOCGETIFLIST: Type = 3222291078;
     pub const BPFRS_BIOCSETF32: Type = 2148024935;
     pub const BPFRS_BIOCSRTIMEOUT32: Type = 2148024941;
     pub const BPFRS_BIOCGRTIMEOUT32: Type = 1074283118;
     pub const BPFRS_BIOCGDLTLIST32: Type = 3221766777;
     pub const BPFRS_BIOCSETWF32: Type = 2148024955;
     pub const BPFRS_BIOCSETFNR32: Type = 2148024962;
+    pub const BPFRS_BIOCGETIFLIST32: Type = 3222028934;
     pub const BPFRS_FIONREAD: Type = 1074030207;
     pub const BPFRS_FIONBIO: Type = 2147772030;
     pub const BPFRS_FIOASYNC: Type = 2147772029;
@@ -567,6 +605,7 @@ pub mod bpfrs_const {
     pub const BPFRS_EWOULDBLOCK: Type = 35;
     pub const BPFRS_EMSGSIZE: Type = 40;
     pub const BPFRS_ENETDOWN: Type = 50;
+    pub const BPFRS_ENOSPC: Type = 28;
     pub const BPFRS_EOPNOTSUPP: Type = 45;
     pub const BPFRS_ERESTART: Type = -1;
     pub const BPFRS_POLLIN: Type = 1;
@@ -835,6 +874,14 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_tap_off(arg1: *mut bpfrs_if);
+}
+unsafe extern "C" {
+    pub fn bpfrs_kpi_tap_names(
+        max: u_int,
+        count: *mut u_int,
+        names: *mut cty::c_char,
+        size: usize,
+    ) -> usize;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_length(arg1: *const mbuf) -> usize;

@@ -20,7 +20,7 @@ struct ifnet;
 struct mbuf;
 
 /* For MODULE_DEPEND(9): changes with what is below. */
-#define	BPFRS_TAP_VERSION	1
+#define	BPFRS_TAP_VERSION	2
 
 /*
  * Producers.
@@ -86,5 +86,13 @@ int	 bpfrs_tap_dlt(const struct bpfrs_if *, u_int *dlt, u_int *hdrlen);
 /* Its interface, as long as the reference; NULL: a producer's. */
 struct ifnet *bpfrs_tap_ifnet(const struct bpfrs_if *);
 const char *bpfrs_tap_name(const struct bpfrs_if *);
+
+/*
+ * The names of all places in the calling thread's network stack whose packets
+ * can reach the consumer, the first max of them (0: all), each with its NUL.
+ * Returns their length, bytes; *count: how many.  Those that fit into size
+ * bytes are written to names.
+ */
+size_t	 bpfrs_tap_names(u_int max, u_int *count, char *names, size_t size);
 
 #endif /* BPFRS_TAP_H */

@@ -172,12 +172,19 @@ bpfrs_insert(struct ifnet *ifp)
 	return (bif);
 }
 
+static bool
+bpfrs_is_producer_here(const struct bpfrs_if *bif)
+{
+
+	return (bif->bif_ifp == NULL && bif->bif_vnet == curvnet);
+}
+
 /* What a producer is known by. */
 static bool
 bpfrs_is_called(const struct bpfrs_if *bif, const char *name)
 {
 
-	return (bif->bif_ifp == NULL && bif->bif_vnet == curvnet &&
+	return (bpfrs_is_producer_here(bif) &&
 	    strcmp(bif->bif_name, name) == 0);
 }
 
@@ -266,6 +273,73 @@ bpfrs_tap_dlt(const struct bpfrs_if *bif, u_int *dlt, u_int *hdrlen)
 }
 
 /*
+ * if_output of lo(4) is called for other interfaces, so that what comes next is
+ * known only if it is the same for every lo(4).
+ */
+static bool
+bpfrs_is_strange(const struct ifnet *ifp)
+{
+
+	return (ifp->if_type == IFT_LOOP && bpfrs_lo_output != 0 &&
+	    (uintptr_t)ifp->if_output != bpfrs_lo_output &&
+	    ifp->if_output != bpfrs_output);
+}
+
+/* A list of names that is being made. */
+struct names {
+	char	*n_names;
+	size_t	n_size;		/* room there, bytes */
+	size_t	n_len;		/* needed, bytes */
+	u_int	n_count;
+	u_int	n_max;		/* 0: no limit */
+};
+
+static bool
+bpfrs_is_full(const struct names *n)
+{
+
+	return (n->n_max != 0 && n->n_count == n->n_max);
+}
+
+static void
+bpfrs_add_name(struct names *n, const char *from)
+{
+	char name[IFNAMSIZ];
+	size_t len;
+
+	/* A rename may be under way: its length is that of what is copied. */
+	strlcpy(name, from, sizeof(name));
+	len = strlen(name) + 1;
+	if (n->n_len + len <= n->n_size)
+		memcpy(n->n_names + n->n_len, name, len);
+	n->n_len += len;
+	n->n_count++;
+}
+
+size_t
+bpfrs_tap_names(u_int max, u_int *count, char *names, size_t size)
+{
+	struct names n = { .n_names = names, .n_size = size, .n_max = max };
+	struct epoch_tracker et;
+	struct bpfrs_if *bif;
+	struct ifnet *ifp;
+
+	CURVNET_SET(TD_TO_VNET(curthread));
+	epoch_enter_preempt(net_epoch_preempt, &et);
+	CK_STAILQ_FOREACH(ifp, &V_ifnet, if_link)
+		if ((ifp->if_type == IFT_LOOP || bpfrs_is_ethernet(ifp)) &&
+		    !bpfrs_is_strange(ifp) && !bpfrs_is_full(&n))
+			bpfrs_add_name(&n, ifp->if_xname);
+	CK_LIST_FOREACH(bif, &bpfrs_table[bpfrs_bucket(NULL)], bif_link)
+		if (bpfrs_is_producer_here(bif) && !bpfrs_is_full(&n))
+			bpfrs_add_name(&n, bif->bif_name);
+	epoch_exit_preempt(net_epoch_preempt, &et);
+	CURVNET_RESTORE();
+	*count = n.n_count;
+	return (n.n_len);
+}
+
+/*
  * Taking a place, and leaving it.  Others change these pointers without any
  * lock of ours; whatever they do, what was saved is never a function that
  * leads back to ours.
@@ -325,19 +399,6 @@ bpfrs_take_all(struct bpfrs_if *bif)
 	    (uintptr_t)bpfrs_input, bpfrs_ether_input);
 	bpfrs_take(PLACE(ifp, if_transmit), &bif->bif_output,
 	    (uintptr_t)bpfrs_transmit, 0);
-}
-
-/*
- * if_output of lo(4) is called for other interfaces, so that what comes next is
- * known only if it is the same for every lo(4).
- */
-static bool
-bpfrs_is_strange(const struct ifnet *ifp)
-{
-
-	return (ifp->if_type == IFT_LOOP && bpfrs_lo_output != 0 &&
-	    (uintptr_t)ifp->if_output != bpfrs_lo_output &&
-	    ifp->if_output != bpfrs_output);
 }
 
 static void

@@ -306,6 +306,33 @@ unsafe extern "C" fn bpfrs_kpi_tap_info(
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_tap_names(
+    max: u32,
+    count: *mut u32,
+    names: *mut c_char,
+    size: usize,
+) -> usize {
+    let max = if max == 0 { usize::MAX } else { max as usize };
+    let mut list = Vec::new();
+    let listed = registry(|ifnets| {
+        let seen = ifnets
+            .iter()
+            .filter(|ifnet| ifnet.sort != Sort::Other && !ifnet.elsewhere.load(Ordering::Relaxed));
+        let taken = seen.take(max).map(|ifnet| {
+            list.extend_from_slice(guard(&ifnet.name).as_bytes());
+            list.push(0);
+        });
+        taken.count()
+    });
+    // SAFETY: the driver's own variable, for the call.
+    unsafe { count.write(listed.try_into().expect("fewer interfaces than 32 bits count")) };
+    let len = list.len().min(size);
+    // SAFETY: the driver's array has `size` bytes.
+    unsafe { names.cast::<u8>().copy_from_nonoverlapping(list.as_ptr(), len) };
+    list.len()
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn bpfrs_kpi_tap_on(raw: *mut bpfrs_if) -> c_int {
     thread::may_sleep("sx_xlock(9)");
     // SAFETY: the driver's interface.

@@ -19,6 +19,7 @@ pub(crate) const BIOCSETF: u64 = 0x8010_4267;
 pub(crate) const BIOCFLUSH: u64 = 0x2000_4268;
 pub(crate) const BIOCPROMISC: u64 = 0x2000_4269;
 pub(crate) const BIOCGDLT: u64 = 0x4004_426a;
+const BIOCGETIFLIST: u64 = 0xc010_4286;
 pub(crate) const BIOCGETIF: u64 = 0x4020_426b;
 pub(crate) const BIOCSETIF: u64 = 0x8020_426c;
 pub(crate) const BIOCSRTIMEOUT: u64 = 0x8010_426d;
@@ -133,6 +134,19 @@ impl Bpf {
     pub(crate) fn interface(&self) -> Result<String> {
         let request: [u8; 32] = self.get(BIOCGETIF)?;
         Ok(name_of(&request[..16]))
+    }
+
+    /// What BIOCSETIF takes; only the first `count` unless that is 0.
+    pub(crate) fn interfaces(&self, count: u32) -> Result<Vec<String>> {
+        let [length, _] = self.fd.ioctl_room(BIOCGETIFLIST, count, &mut [])?;
+        self.interfaces_in(count, length as usize)
+    }
+
+    /// The same with room for so many bytes.
+    pub(crate) fn interfaces_in(&self, count: u32, length: usize) -> Result<Vec<String>> {
+        let mut names = vec![0; length];
+        let [_, count] = self.fd.ioctl_room(BIOCGETIFLIST, count, &mut names)?;
+        Ok(names.split(|&byte| byte == 0).take(count as usize).map(name_of).collect())
     }
 
     pub(crate) fn set_immediate(&self, on: bool) -> Result<()> {

@@ -98,6 +98,7 @@ impl Errno {
             libc::EEXIST => "EEXIST",
             libc::ENODEV => "ENODEV",
             libc::EINVAL => "EINVAL",
+            libc::ENOSPC => "ENOSPC",
             libc::EMFILE => "EMFILE",
             libc::ENOTTY => "ENOTTY",
             libc::EAGAIN => "EWOULDBLOCK",
@@ -443,26 +444,37 @@ impl Fd {
         list: &mut [T],
     ) -> Result<u32> {
         let count = u32::try_from(list.len()).map_err(|_| Errno(libc::EINVAL))?;
-        self.ioctl_pair(command, count, list.as_mut_ptr().expose_provenance())
+        let list = list.as_mut_ptr().expose_provenance();
+        self.ioctl_pair(command, count.into(), list).map(|word| word as u32)
+    }
+
+    /// ioctl(2) whose argument is `{ u32 size; u32 count; void *room; }`, as `bpf_iflist` is; gives
+    /// size and count back.
+    pub(crate) fn ioctl_room(&self, command: u64, count: u32, room: &mut [u8]) -> Result<[u32; 2]> {
+        let size = u32::try_from(room.len()).map_err(|_| Errno(libc::EINVAL))?;
+        let word = u64::from(count) << 32 | u64::from(size);
+        let word = self.ioctl_pair(command, word, room.as_mut_ptr().expose_provenance())?;
+        Ok([word as u32, (word >> 32) as u32])
     }
 
     /// The same with a NULL list and any count.
     pub(crate) fn ioctl_null_list(&self, command: u64, count: u32) -> Result<u32> {
-        self.ioctl_pair(command, count, 0)
+        self.ioctl_pair(command, count.into(), 0).map(|word| word as u32)
     }
 
     /// The same with a list at an address where nothing is.
     pub(crate) fn ioctl_lost_list(&self, command: u64, count: u32) -> Result<u32> {
-        self.ioctl_pair(command, count, 8)
+        self.ioctl_pair(command, count.into(), 8).map(|word| word as u32)
     }
 
-    fn ioctl_pair(&self, command: u64, count: u32, list: usize) -> Result<u32> {
+    /// Gives the first word back as the kernel left it.
+    fn ioctl_pair(&self, command: u64, word: u64, list: usize) -> Result<u64> {
         assert_eq!(parameter_length(command), 16, "ioctl {command:#x}");
-        let mut pair = [u64::from(count), list as u64];
-        // SAFETY: the kernel reads or writes at most `count` elements of `list`, which are there, or
-        // whose address it finds to be no place of ours; and any bytes are valid.
+        let mut pair = [word, list as u64];
+        // SAFETY: the kernel reads or writes at most what `word` says there is at `list`, which is
+        // there, or whose address it finds to be no place of ours; and any bytes are valid.
         unsafe { self.ioctl_raw(command, ptr::from_mut(&mut pair).expose_provenance()) }?;
-        Ok(pair[0] as u32)
+        Ok(pair[0])
     }
 
     /// # Safety

@@ -192,6 +192,8 @@ pub(crate) const PROBES: &[Probe] = &[
     probe("BIOCSDLT-as-long", 0x8008_4278, Long(0)),
     probe("BIOCGBLEN-as-long", 0x4008_4266, Long(0)),
     probe("BIOCGETIFLIST", 0xc010_4286, Null(0)),
+    probe("BIOCGETIFLIST-small", 0xc010_4286, Null(1)),
+    probe("BIOCGETIFLIST-lost", 0xc010_4286, Lost(4096)),
     probe("SIOCGIFFLAGS", 0xc020_6911, Name("lo0")),
     probe("TIOCSTI", 0x2000_7472, None),
     probe("FIODTYPE", 0x4004_667a, Word(7)),

@@ -2,7 +2,8 @@
 //! Interfaces that move between vnets, and nodes in a jail's own devfs.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use core::time::Duration;
@@ -14,7 +15,7 @@ use zerocopy::FromZeros;
 
 use super::life::left_behind;
 use super::{Subject, counted, writer};
-use crate::bpf::{self, REJECT, SOON, records};
+use crate::bpf::{self, Bpf, REJECT, SOON, records};
 use crate::driver::eventually;
 use crate::ifnet::{self, Epair, Jail};
 use crate::report::Reporter;
@@ -45,6 +46,13 @@ pub(super) fn run(
     }
     if is_asked("names-in-a-vnet") {
         good &= reporter.case("names-in-a-vnet", || names_in_a_vnet(subject));
+    }
+    // Stock has no such list, and a setting of each network stack's own.
+    if is_asked("interfaces-in-a-vnet") && !subject.stock {
+        good &= reporter.case("interfaces-in-a-vnet", || interfaces_in_a_vnet(subject));
+    }
+    if is_asked("writers-in-a-vnet") && !subject.stock {
+        good &= reporter.case("writers-in-a-vnet", || writers_in_a_vnet(subject));
     }
     if is_asked("nodes-in-a-jail") {
         good &= reporter.case("nodes-in-a-jail", || nodes_in_a_jail(subject));
@@ -170,6 +178,69 @@ fn names_in_a_vnet(subject: Subject) -> Verdict {
     })?;
     equal!("a name of the jail", here.attach(&pair.a), refused(libc::ENXIO));
     ifnet::take_from_jail(&pair.a, jail.id).at("taking it back")
+}
+
+/// BIOCGETIFLIST: those of the caller's vnet.
+fn interfaces_in_a_vnet(subject: Subject) -> Verdict {
+    let jail = Jail::new(VNET, "vnet path=/")?;
+    let pair = Epair::new(30)?;
+    let here = || -> Result<Vec<String>, Trouble> { Ok(subject.open()?.interfaces(0)?) };
+    let inside = |mut expected: Vec<&str>| {
+        jail.try_in("interfaces", PATIENCE, || {
+            let mut names = here()?;
+            names.sort_unstable();
+            expected.sort_unstable();
+            equal!("the list", names, expected);
+            Ok(())
+        })
+    };
+    inside(vec!["lo0"])?;
+    ensure!(here()?.contains(&pair.a), "{} is not in the list", pair.a);
+    ifnet::move_to_jail(&pair.a, jail.id).at("moving the interface")?;
+    inside(vec!["lo0", &pair.a])?;
+    ensure!(!here()?.contains(&pair.a), "{} is still in the list", pair.a);
+    ifnet::take_from_jail(&pair.a, jail.id).at("taking it back")
+}
+
+/// net.bpfrs.optimize_writers holds in a vnet, too, and is not for a jail to set.
+fn writers_in_a_vnet(subject: Subject) -> Verdict {
+    const SETTING: &str = "net.bpfrs.optimize_writers";
+    let jail = Jail::new(VNET, "vnet path=/")?;
+    let pair = Epair::new(30)?;
+    let port = writer(&pair.b)?.fd;
+    ifnet::move_to_jail(&pair.a, jail.id).at("moving the interface")?;
+    let send = || -> Verdict {
+        for number in 0..FRAMES {
+            port.write(&ethernet(number, 100)).at("write")?;
+        }
+        Ok(())
+    };
+    let received = |bpf: &Bpf| bpf.statistics().map(|[received, _]| received);
+    let body = || {
+        equal!("setting it", sys::set_sysctl(SETTING, &[0; 4]), refused(libc::EPERM));
+        ifnet::up(&pair.a).at("up")?;
+        let [reader, bpf] = [subject.open()?, subject.open()?];
+        for each in [&reader, &bpf] {
+            each.attach(&pair.a).at("BIOCSETIF")?;
+            // The first such filter only sets libpcap's snaplen.
+            each.set_filter(bpf::BIOCSETF, &bpf::ACCEPT)?;
+        }
+        reader.set_filter(bpf::BIOCSETF, &bpf::ACCEPT)?;
+        send()?;
+        let arrived = eventually(SOON, || received(&reader).is_ok_and(|count| count >= FRAMES));
+        ensure!(arrived, "a reader saw {:?} packets of {FRAMES}", received(&reader));
+        equal!("packets of a writer", received(&bpf)?, 0);
+        bpf.set_filter(bpf::BIOCSETF, &bpf::ACCEPT)?;
+        send()?;
+        let arrived = eventually(SOON, || received(&bpf).is_ok_and(|count| count >= FRAMES));
+        ensure!(arrived, "{:?} packets with a filter, not {FRAMES}", received(&bpf));
+        Ok(())
+    };
+    let before = sys::sysctl(SETTING).at(SETTING)?;
+    sys::set_sysctl(SETTING, &1_i32.to_ne_bytes()).at(SETTING)?;
+    let seen = jail.try_in("writers", PATIENCE, body);
+    sys::set_sysctl(SETTING, &before).at(SETTING)?;
+    seen
 }
 
 /// A devfs whose rules show only the subject's nodes.

@@ -11,6 +11,7 @@ use crate::bpf::{
     T_MONOTONIC, T_NANOTIME, T_NONE, jump, records, statement, udp_to,
 };
 use crate::driver::eventually;
+use crate::ifnet::{Cloned, Epair};
 use crate::loopback::{Sender, payload, silent_receiver};
 use crate::sys::{self, Address, Errno, Fd};
 
@@ -47,6 +48,7 @@ pub(super) const TESTS: &[Test] = &[
     common("promiscuous-while-open", promiscuous_while_open),
     own("two-readers-one-descriptor", two_readers_one_descriptor),
     own("machine-code", machine_code),
+    own("interface-list", interface_list),
 ];
 
 /// Ports of 127.0.0.1 for test packets; others on lo0 do not matter to a filter for them.
@@ -721,5 +723,28 @@ fn two_readers_one_descriptor(bench: &Bench) -> Verdict {
         equal!("a reader's end", child.finish(Duration::from_secs(5))?, 0);
     }
     ensure!(seen.iter().all(|&n| n == 1), "packets read twice");
+    Ok(())
+}
+
+/// BIOCGETIFLIST: what BIOCSETIF takes, and no other interface.
+fn interface_list(bench: &Bench) -> Verdict {
+    let bpf = bench.open()?;
+    let pair = Epair::new(42)?;
+    let tunnel = Cloned::new("gif42").at("gif42")?;
+    let names = bpf.interfaces(0)?;
+    for name in ["lo0", &pair.a, &pair.b] {
+        ensure!(names.iter().any(|listed| listed == name), "{name} is not in {names:?}");
+    }
+    ensure!(!names.iter().any(|name| name == tunnel.name()), "a tunnel is in {names:?}");
+    for name in &names {
+        bpf.attach(name).at(name)?;
+    }
+    equal!("the first two", bpf.interfaces(2)?, names[..2]);
+    let length: usize = names.iter().map(|name| name.len() + 1).sum();
+    equal!("too little room", bpf.interfaces_in(0, length - 1), refused(libc::ENOSPC));
+    bpf.lock()?;
+    equal!("locked, with more room", bpf.interfaces_in(0, length + 9)?, names);
+    drop(pair);
+    equal!("interfaces without a pair", bpf.interfaces(0)?.len(), names.len() - 2);
     Ok(())
 }
