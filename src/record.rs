@@ -170,18 +170,18 @@ impl Format {
         datalen: usize,
     ) {
         let (sec, frac) = self.tstamp.present(clock);
-        let fields = Fields {
-            sec,
-            frac,
-            caplen: clip(caplen, u32::MAX),
-            datalen: clip(datalen, u32::MAX),
-            hdrlen: clip(hdrlen, u16::MAX),
-        };
-        let (place, mut rest) = header.split_at(self.used());
+        // Buffers and packets are shorter than 4 GB.
+        let (caplen, datalen, hdrlen) = (caplen as u32, datalen as u32, hdrlen as u16);
+        let (mut place, mut rest) = header.split_at(self.used());
         // With a length that the compiler knows no field looks for its room.
-        if place.len() == USED && !self.is_short() {
-            fields.write(place);
+        if place.len() == USED && !self.compat32 {
+            place.set(0, sec.to_ne_bytes());
+            place.set(size_of::<i64>(), frac.to_ne_bytes());
+            place.set(offset_of!(bpf_xhdr, bh_caplen), caplen.to_ne_bytes());
+            place.set(offset_of!(bpf_xhdr, bh_datalen), datalen.to_ne_bytes());
+            place.set(offset_of!(bpf_xhdr, bh_hdrlen), hdrlen.to_ne_bytes());
         } else {
+            let fields = Fields { sec, frac, caplen, datalen, hdrlen };
             fields.write_rarely(place, self.is_short());
         }
         // Two on lo(4), none on Ethernet.
@@ -255,15 +255,10 @@ pub fn append(
     let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
     let (record, rotated) = buffers.reserve(wanted, format.alignment())?;
     let cut = record.len() < wanted;
-    let caplen = record.len().saturating_sub(hdrlen);
     let (header, data) = record.split_at(hdrlen);
-    format.write_header(header, clock, hdrlen, caplen, packet.len());
+    format.write_header(header, clock, hdrlen, data.len(), packet.len());
     packet.copy(0, data);
     Ok(Appended { rotated, cut })
-}
-
-fn clip<T: TryFrom<usize>>(value: usize, max: T) -> T {
-    T::try_from(value).unwrap_or(max)
 }
 
 #[cfg(test)]

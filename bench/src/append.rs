@@ -65,6 +65,7 @@ fn limit(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut [Vec<u8>; 2]) ->
             at = 0;
         }
         let (header, rest) = buffers[0][at..].split_at_mut(hdrlen);
+        header[..16].copy_from_slice(&[0; 16]);
         header[16..20].copy_from_slice(&(caplen as u32).to_ne_bytes());
         header[20..24].copy_from_slice(&(packet.len() as u32).to_ne_bytes());
         header[24..26].copy_from_slice(&(hdrlen as u16).to_ne_bytes());
@@ -76,6 +77,8 @@ fn limit(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut [Vec<u8>; 2]) ->
 
 fn bpfrs(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut Buffers) -> usize {
     let format = format();
+    // From the beginning of the buffer, as the limit does: the same caches.
+    buffers.reset();
     for packet in packets {
         let hdrlen = format.hdrlen(ETHERNET);
         let appended = record::append(buffers, packet, snaplen, hdrlen, format, &mut Clock::new());

@@ -75,19 +75,25 @@ impl<'a> Window<'a> {
     /// The first `at` bytes, or all if they are fewer, and the rest.
     #[inline]
     pub fn split_at(self, at: usize) -> (Window<'a>, Window<'a>) {
-        let at = at.min(self.len);
-        // SAFETY: not beyond the end, by the minimum above.
+        let Some(len) = self.len.checked_sub(at) else { return self.all_of_it() };
+        // SAFETY: not beyond the end, by the difference above.
         let rest = unsafe { self.start.add(at) };
-        (
-            Window { len: at, ..self },
-            Window { start: rest, len: self.len.saturating_sub(at), owner: PhantomData },
-        )
+        (Window { len: at, ..self }, Window { start: rest, len, owner: PhantomData })
+    }
+
+    /// Itself, and nothing behind it.
+    #[cold]
+    #[inline(never)]
+    fn all_of_it(self) -> (Window<'a>, Window<'a>) {
+        // SAFETY: its end.
+        let end = unsafe { self.start.add(self.len) };
+        (self, Window { start: end, len: 0, owner: PhantomData })
     }
 
     /// Writes `bytes` at `offset`, if there is room for all of them.
     #[inline]
     pub fn set<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
-        if offset.checked_add(N).is_some_and(|end| end <= self.len) {
+        if self.len.checked_sub(N).is_some_and(|last| offset <= last) {
             // SAFETY: within the window, and the bytes are nobody else's.
             unsafe { self.start.add(offset).cast().write_unaligned(bytes) };
         }
