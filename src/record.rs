@@ -172,17 +172,14 @@ impl Format {
         let (sec, frac) = self.tstamp.present(clock);
         // Buffers and packets are shorter than 4 GB.
         let (caplen, datalen, hdrlen) = (caplen as u32, datalen as u32, hdrlen as u16);
-        let (mut place, mut rest) = header.split_at(self.used());
+        // Made where it is needed: one for both would be in memory.
+        let fields = || Fields { sec, frac, caplen, datalen, hdrlen };
+        let (place, mut rest) = header.split_at(self.used());
         // With a length that the compiler knows no field looks for its room.
         if place.len() == USED && !self.compat32 {
-            place.set(0, sec.to_ne_bytes());
-            place.set(size_of::<i64>(), frac.to_ne_bytes());
-            place.set(offset_of!(bpf_xhdr, bh_caplen), caplen.to_ne_bytes());
-            place.set(offset_of!(bpf_xhdr, bh_datalen), datalen.to_ne_bytes());
-            place.set(offset_of!(bpf_xhdr, bh_hdrlen), hdrlen.to_ne_bytes());
+            fields().write(place);
         } else {
-            let fields = Fields { sec, frac, caplen, datalen, hdrlen };
-            fields.write_rarely(place, self.is_short());
+            fields().write_rarely(place, self.is_short());
         }
         // Two on lo(4), none on Ethernet.
         if rest.len() == 2 {

@@ -94,15 +94,15 @@ impl<'call> Packet<'call> {
     /// Copies as much as fits into `to`, from `offset`; returns how much.
     #[inline]
     pub fn copy(&self, offset: usize, to: Window<'_>) -> usize {
-        let len = to.len().min(self.len.saturating_sub(offset));
-        let (to, _) = to.split_at(len);
         // The first mbuf has it all, as a rule.
         if self.header.is_empty()
-            && let Some(first) = self.first.get(offset..).and_then(|first| first.get(..len))
+            && let Some(first) = self.first.get(offset..).and_then(|first| first.get(..to.len()))
         {
             to.put(first);
-            return len;
+            return first.len();
         }
+        let len = to.len().min(self.len.saturating_sub(offset));
+        let (to, _) = to.split_at(len);
         let from_header = self.header.get(offset..).unwrap_or_default();
         let (head, mut tail) = to.split_at(from_header.len());
         head.put(from_header);
