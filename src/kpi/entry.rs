@@ -13,7 +13,7 @@ use super::epoch::{self, Ref};
 use super::errno::Errno;
 use super::ifnet::Key;
 use super::kqueue::{self, Event, Filter, Knote};
-use super::mbuf::Packet;
+use super::mbuf::{Packet, Start};
 use super::user::{Argument, Read, Uio, Write};
 use crate::bpf_d::BpfD;
 use crate::{dev, tap};
@@ -245,8 +245,9 @@ unsafe extern "C" fn bpfrs_rs_tap(
         // SAFETY: by the contract of this function.
         unsafe { core::slice::from_raw_parts(header.cast(), header_len) }
     };
+    let mut start = Start::new();
     // SAFETY: by the contract of this function.
-    let packet = unsafe { Packet::new(header, chain) };
+    let packet = unsafe { Packet::new(header, chain, &mut start) };
     // SAFETY: by the contract of this function.
     unsafe {
         epoch::within(|guard| tap::packet(Key::of(ifnet), &packet, inbound != 0, guard));

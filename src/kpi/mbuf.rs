@@ -2,6 +2,8 @@
 //! A packet as a tap sees it: a header of the tap's own, then mbuf(9)s.
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 
 use bpfrs_sys as sys;
 
@@ -10,6 +12,28 @@ use super::memory::Window;
 /// How far filters look, as a rule: link and network header with options, and
 /// the ports, or the IPv6 header and what follows.
 const START: usize = 128;
+
+/// Room for so much of a packet with a header, on the stack of who shows it.
+pub(super) struct Start(MaybeUninit<[u8; START]>);
+
+impl Start {
+    pub(super) fn new() -> Start {
+        Start(MaybeUninit::uninit())
+    }
+
+    /// The beginning of both in a row.
+    fn fill(&mut self, header: &[u8], first: &[u8]) -> &[u8] {
+        // SAFETY: START bytes, borrowed exclusively; nothing is read from it.
+        let place = unsafe { Window::new(NonNull::from(&mut self.0).cast(), START) };
+        // At once: byte by byte is many times slower.
+        let (head, tail) = place.split_at(header.len());
+        head.put(header);
+        tail.put(first);
+        // SAFETY: put() writes to the end of its window, with zeros if need be.
+        let start: &[u8] = unsafe { self.0.assume_init_ref() };
+        start.get(..header.len().saturating_add(first.len())).unwrap_or(start)
+    }
+}
 
 /// A packet, for as long as the tap's call.
 ///
@@ -21,15 +45,19 @@ pub struct Packet<'call> {
     first: &'call [u8],
     /// Of header and chain together.
     len: usize,
-    /// With a header, the beginning of both in a row, for filters.
-    start: Option<[u8; START]>,
+    /// The first bytes, as many as are in a row, for filters.
+    window: &'call [u8],
     call: PhantomData<&'call sys::mbuf>,
 }
 
 impl<'call> Packet<'call> {
     /// # Safety
     /// `chain` is an mbuf chain that nobody changes for `'call`.
-    pub(super) unsafe fn new(header: &'call [u8], chain: *const sys::mbuf) -> Self {
+    pub(super) unsafe fn new(
+        header: &'call [u8],
+        chain: *const sys::mbuf,
+        start: &'call mut Start,
+    ) -> Self {
         let mut data = core::ptr::null();
         // SAFETY: the chain is valid.
         let first_len = unsafe { sys::bpfrs_kpi_mbuf_first(chain, &raw mut data) };
@@ -43,15 +71,8 @@ impl<'call> Packet<'call> {
         // SAFETY: the chain is valid.
         let chain_len = unsafe { sys::bpfrs_kpi_mbuf_length(chain) } as usize;
         let len = header.len().saturating_add(chain_len);
-        let start = (!header.is_empty()).then(|| {
-            let mut start = [0; START];
-            // At once: byte by byte is many times slower.
-            let (head, tail) = Window::from(&mut start[..]).split_at(header.len());
-            head.put(header);
-            tail.put(first);
-            start
-        });
-        Packet { header, chain, first, len, start, call: PhantomData }
+        let window = if header.is_empty() { first } else { start.fill(header, first) };
+        Packet { header, chain, first, len, window, call: PhantomData }
     }
 
     /// The length on the wire, bytes.
@@ -66,9 +87,7 @@ impl<'call> Packet<'call> {
 
     /// The first bytes, as many as are in a row.
     pub fn window(&self) -> &[u8] {
-        let Some(start) = &self.start else { return self.first };
-        let len = self.header.len().saturating_add(self.first.len());
-        start.get(..len).unwrap_or(start)
+        self.window
     }
 
     /// The `N` bytes at `offset`, if the packet has them.

@@ -6,7 +6,7 @@ use std::ptr;
 
 use bpfrs_sys::mbuf;
 
-use super::super::mbuf::Packet;
+use super::super::mbuf::{Packet, Start};
 
 /// A packet in segments.
 #[derive(Clone, Debug)]
@@ -34,8 +34,9 @@ impl Chain {
 
     /// Shows the chain, behind `header`, as the driver sees it.
     pub fn with_packet<R>(&self, header: &[u8], look: impl FnOnce(&Packet<'_>) -> R) -> R {
+        let mut start = Start::new();
         // SAFETY: self is borrowed, and so unchanged, until `look` returns.
-        look(&unsafe { Packet::new(header, self.raw()) })
+        look(&unsafe { Packet::new(header, self.raw(), &mut start) })
     }
 
     pub(super) fn raw(&self) -> *const mbuf {
