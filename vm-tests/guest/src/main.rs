@@ -35,7 +35,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   after-revoke  what goes on after revoke(2)                   --device PATTERN
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
-  programs      tcpdump and bittwist, unmodified             --chroot DIR --device PATTERN --spoil frame
+  programs      tcpdump, bittwist, netstat, unmodified       --chroot DIR --device PATTERN --spoil frame
   producer      packets of a module, counted exactly         --module PATH --producer PATH --device PATTERN --spoil filter
   net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
