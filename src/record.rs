@@ -28,6 +28,8 @@ pub(crate) enum Quality {
     None,
     Fast,
     Normal,
+    /// Of the packet's own card or driver: nothing is better.
+    External,
 }
 
 use bpfrs_sys::bpfrs_const::{
@@ -71,12 +73,12 @@ impl Tstamp {
 
     /// Seconds and fraction as the header has them.
     #[inline]
-    fn present(self, clock: &mut Clock) -> (i64, u64) {
+    fn present(self, clock: &mut Clock, packet: &Packet<'_>) -> (i64, u64) {
         let quality = self.quality();
         if quality == Quality::None {
             return (0, 0);
         }
-        let uptime = clock.uptime(quality);
+        let uptime = clock.uptime(quality, packet);
         let time = if self.0 & MONOTONIC as u32 != 0 { uptime } else { clock.time_of_day(uptime) };
         match self.format() {
             f if f == BINTIME as u32 => (time.sec, time.frac),
@@ -110,11 +112,13 @@ impl Clock {
         uptime.plus(*self.boottime.get_or_insert_with(time::boottime))
     }
 
-    fn uptime(&mut self, wanted: Quality) -> Bintime {
+    fn uptime(&mut self, wanted: Quality, packet: &Packet<'_>) -> Bintime {
         if self.best < wanted {
-            self.uptime =
-                if wanted == Quality::Fast { time::uptime_fast() } else { time::uptime() };
-            self.best = wanted;
+            (self.uptime, self.best) = match packet.stamp() {
+                Some(stamp) => (stamp, Quality::External),
+                None if wanted == Quality::Fast => (time::uptime_fast(), wanted),
+                None => (time::uptime(), wanted),
+            };
         }
         self.uptime
     }
@@ -164,12 +168,11 @@ impl Format {
     fn write_header(
         self,
         header: Window<'_>,
-        clock: &mut Clock,
+        (sec, frac): (i64, u64),
         hdrlen: usize,
         caplen: usize,
         datalen: usize,
     ) {
-        let (sec, frac) = self.tstamp.present(clock);
         // Buffers and packets are shorter than 4 GB.
         let (caplen, datalen, hdrlen) = (caplen as u32, datalen as u32, hdrlen as u16);
         // Made where it is needed: one for both would be in memory.
@@ -253,7 +256,8 @@ pub fn append(
     let (record, rotated) = buffers.reserve(wanted, format.alignment())?;
     let cut = record.len() < wanted;
     let (header, data) = record.split_at(hdrlen);
-    format.write_header(header, clock, hdrlen, data.len(), packet.len());
+    let stamp = format.tstamp.present(clock, packet);
+    format.write_header(header, stamp, hdrlen, data.len(), packet.len());
     packet.copy(0, data);
     Ok(Appended { rotated, cut })
 }
@@ -261,6 +265,7 @@ pub fn append(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kpi::host::Chain;
 
     #[test]
     fn hdrlen_aligns_the_network_header() {
@@ -293,18 +298,24 @@ mod tests {
         assert_eq!(Tstamp(3).quality(), Quality::None);
     }
 
+    /// What a packet without a stamp of its own gets, 7.5 s after boot.
+    fn stamp(tstamp: Tstamp) -> (i64, u64) {
+        let mut clock = Clock {
+            best: Quality::Normal,
+            uptime: Bintime { sec: 7, frac: 1 << 63 },
+            boottime: None,
+        };
+        Chain::new(&[]).with_packet(&[], |packet| tstamp.present(&mut clock, packet))
+    }
+
     #[test]
     fn header_bytes() {
         let mut record = [0xffu8; 40];
         // Half a second after boot, monotonic: no time of day in it.
         for (tstamp, frac) in [(0x200, 500_000), (0x201, 500_000_000), (0x202, 1 << 63)] {
-            let mut clock = Clock {
-                best: Quality::Normal,
-                uptime: Bintime { sec: 7, frac: 1 << 63 },
-                boottime: None,
-            };
             let format = Format { tstamp: Tstamp(tstamp), compat32: false };
-            format.write_header(Window::from(&mut record[..28]), &mut clock, 28, 60, 1500);
+            let stamp = stamp(format.tstamp);
+            format.write_header(Window::from(&mut record[..28]), stamp, 28, 60, 1500);
             assert_eq!(record[..8], 7u64.to_ne_bytes());
             assert_eq!(record[8..16], u64::to_ne_bytes(frac));
             assert_eq!(record[16..20], 60u32.to_ne_bytes());
@@ -319,7 +330,7 @@ mod tests {
     fn a_record_shorter_than_its_header_is_cut() {
         let mut record = [0xffu8; 20];
         let format = Format { tstamp: Tstamp(3), compat32: false };
-        format.write_header(Window::from(&mut record[..]), &mut Clock::new(), 32, 0, 9);
+        format.write_header(Window::from(&mut record[..]), stamp(format.tstamp), 32, 0, 9);
         assert_eq!(record[..16], [0; 16]);
         assert_eq!(record[16..], 0u32.to_ne_bytes());
     }
@@ -328,14 +339,9 @@ mod tests {
     fn header_bytes_for_32_bits() {
         let header = |tstamp, hdrlen: usize| {
             let mut bytes = [0xffu8; 40];
-            let mut clock = Clock {
-                best: Quality::Normal,
-                uptime: Bintime { sec: 7, frac: 1 << 63 },
-                boottime: None,
-            };
             let format = Format { tstamp: Tstamp(tstamp), compat32: true };
             let place = Window::from(&mut bytes[..hdrlen]);
-            format.write_header(place, &mut clock, hdrlen, 60, 1500);
+            format.write_header(place, stamp(format.tstamp), hdrlen, 60, 1500);
             bytes
         };
         let words = |words: &[u32]| -> Vec<u8> {

@@ -394,6 +394,8 @@ size_t	 bpfrs_kpi_mbuf_length(const struct mbuf *);
 size_t	 bpfrs_kpi_mbuf_first(const struct mbuf *, const void **);
 void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
 	    void *);
+/* The time since boot that its card or its driver gave it; 0: none did. */
+int	 bpfrs_kpi_mbuf_time(const struct mbuf *, struct bpfrs_bintime *);
 
 /*
  * A packet that write(2) builds: one mbuf(9) of len bytes, link header first.

@@ -103,6 +103,50 @@ fn every_listener_gets_the_same_time() {
     });
 }
 
+/// What a card or a driver stamped is better than any reading here, and then
+/// the same for all.
+#[test]
+fn stamps_of_a_card() {
+    run(|| {
+        host::freeze_clock(Some(CLOCKS));
+        let lo0 = Interface::named("lo0").unwrap();
+        let stamp = Bintime { sec: 90, frac: 3 << 62 };
+        let stamped = || lo0.pass(AF_INET, &Chain::new(&[&[1]]).stamped(stamp), true);
+        let file = listen(4096);
+        let seen = |file: &File, format: i32| {
+            set(file, BPFRS_BIOCSTSTAMP, format as u32).unwrap();
+            stamped();
+            let record = read_now(file).remove(0);
+            (record.sec, record.frac)
+        };
+        let nano = BPFRS_BPF_T_NANOTIME;
+        // The time of boot is added where a time of day is asked for.
+        let of_day = CLOCKS.boottime.plus(stamp);
+        let nanoseconds = u64::from(of_day.frac_in(1_000_000_000));
+        for format in [nano, nano | BPFRS_BPF_T_FAST] {
+            assert_eq!(seen(&file, format), (of_day.sec as u64, nanoseconds));
+        }
+        for format in [BPFRS_BPF_T_BINTIME, BPFRS_BPF_T_BINTIME | BPFRS_BPF_T_FAST] {
+            assert_eq!(seen(&file, format | BPFRS_BPF_T_MONOTONIC), (90, 3 << 62));
+        }
+        assert_eq!(seen(&file, BPFRS_BPF_T_NONE), (0, 0));
+        // One that wants less comes first.
+        let better = File::open(1).unwrap();
+        attach(&better, "lo0").unwrap();
+        for (file, format) in [(&file, BPFRS_BPF_T_FAST), (&better, 0)] {
+            let format = BPFRS_BPF_T_BINTIME | BPFRS_BPF_T_MONOTONIC | format;
+            set(file, BPFRS_BIOCSTSTAMP, format as u32).unwrap();
+        }
+        stamped();
+        for file in [&file, &better] {
+            assert_eq!(read_now(file)[0].sec, 90);
+        }
+        // The next packet has none.
+        host::inject("lo0", AF_INET, &[&[1]]);
+        assert_eq!(read_now(&better)[0].sec, 100);
+    });
+}
+
 #[test]
 fn snaplen_and_filter() {
     run(|| {

@@ -6,6 +6,8 @@
 #include <sys/param.h>
 #include <sys/systm.h>
 #include <sys/mbuf.h>
+#include <sys/time.h>
+#include <net/bpf.h>
 
 #include "../kpi.h"
 
@@ -36,4 +38,37 @@ bpfrs_kpi_mbuf_copy(const struct mbuf *m, size_t off, size_t len, void *dst)
 {
 
 	m_copydata(m, (int)off, (int)len, dst);
+}
+
+int
+bpfrs_kpi_mbuf_time(const struct mbuf *m, struct bpfrs_bintime *out)
+{
+	const struct m_tag *tag;
+	struct bintime bt;
+#if __FreeBSD_version >= 1300000
+	struct timespec ts;
+#endif
+
+	if ((m->m_flags & M_PKTHDR) == 0)
+		return (0);
+#if __FreeBSD_version >= 1300000
+	if ((m->m_flags & M_TSTMP) != 0) {
+		mbuf_tstmp2timespec(__DECONST(struct mbuf *, m), &ts);
+		timespec2bintime(&ts, &bt);
+		out->bt_sec = bt.sec;
+		out->bt_frac = bt.frac;
+		return (1);
+	}
+#endif
+	/* Nearly none has tags. */
+	if (SLIST_EMPTY(&m->m_pkthdr.tags))
+		return (0);
+	tag = m_tag_locate(__DECONST(struct mbuf *, m), MTAG_BPF,
+	    MTAG_BPF_TIMESTAMP, NULL);
+	if (tag == NULL)
+		return (0);
+	memcpy(&bt, tag + 1, sizeof(bt));
+	out->bt_sec = bt.sec;
+	out->bt_frac = bt.frac;
+	return (1);
 }

@@ -893,6 +893,9 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_copy(arg1: *const mbuf, off: usize, len: usize, arg2: *mut cty::c_void);
 }
 unsafe extern "C" {
+    pub fn bpfrs_kpi_mbuf_time(arg1: *const mbuf, arg2: *mut bpfrs_bintime) -> cty::c_int;
+}
+unsafe extern "C" {
     pub fn bpfrs_kpi_packet_alloc(len: usize, data: *mut *mut cty::c_void) -> *mut mbuf;
 }
 unsafe extern "C" {

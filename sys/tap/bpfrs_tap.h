@@ -45,7 +45,8 @@ bool	 bpfrs_peers_present(const struct bpfrs_if *);
 
 /*
  * One packet: hdrlen bytes at hdr (which may be NULL for 0), then the chain m,
- * which is not changed.  in: it was received, not sent.  Anywhere but with
+ * which is not changed.  in: it was received, not sent.  Its time is that of
+ * m's M_TSTMP (13 and later) or tag MTAG_BPF, if it has one.  Anywhere but with
  * spin locks held.
  */
 void	 bpfrs_mtap(struct bpfrs_if *, const void *hdr, size_t hdrlen,

@@ -33,6 +33,7 @@ SX_SYSINIT(bpfrs_producer, &producer_lock, "bpfrs_producer");
 static struct bpfrs_if	*producer_if;	/* NULL: the module is going */
 static u_int		producer_rate;
 static u_int		producer_length = 64;
+static u_int		producer_stamp;
 static uint64_t		producer_sent;
 static uint32_t		producer_number;
 
@@ -47,8 +48,29 @@ SYSCTL_UINT(_debug_bpfrs_producer, OID_AUTO, rate, CTLFLAG_RW, &producer_rate,
     0, "Packets a second; 0 for no limit");
 SYSCTL_UINT(_debug_bpfrs_producer, OID_AUTO, length, CTLFLAG_RW,
     &producer_length, 0, "Bytes of a packet behind its number, at most MCLBYTES");
+SYSCTL_UINT(_debug_bpfrs_producer, OID_AUTO, stamp, CTLFLAG_RW,
+    &producer_stamp, 0, "Seconds since boot that packets are stamped with; 0: not");
 SYSCTL_U64(_debug_bpfrs_producer, OID_AUTO, sent, CTLFLAG_RD, &producer_sent, 0,
     "Packets handed over");
+
+/* As a card does it (13 and later), or a driver, in turn. */
+static void
+producer_stamp_it(struct mbuf *m)
+{
+	struct bintime bt = { .sec = producer_stamp };
+	struct m_tag *tag;
+
+#if __FreeBSD_version >= 1300000
+	if (producer_number % 2 == 0) {
+		m->m_pkthdr.rcv_tstmp = producer_stamp * UINT64_C(1000000000);
+		m->m_flags |= M_TSTMP;
+		return;
+	}
+#endif
+	tag = m_tag_alloc(MTAG_BPF, MTAG_BPF_TIMESTAMP, sizeof(bt), M_WAITOK);
+	memcpy(tag + 1, &bt, sizeof(bt));
+	m_tag_prepend(m, tag);
+}
 
 /* One packet: received if its number is even, sent otherwise. */
 static void
@@ -63,6 +85,8 @@ producer_packet(void)
 	m->m_len = m->m_pkthdr.len = length;
 	for (i = 0; i < length; i++)
 		mtod(m, uint8_t *)[i] = producer_number + i;
+	if (producer_stamp != 0)
+		producer_stamp_it(m);
 	number = htobe32(producer_number);
 	bpfrs_mtap(producer_if, &number, HDRLEN, m, producer_number % 2 == 0);
 	m_freem(m);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! mbuf(9) chains.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use bpfrs_sys::mbuf;
+use bpfrs_sys::{bpfrs_bintime, mbuf};
 
 use super::super::mbuf::{Packet, Start};
+use super::super::time::Bintime;
 
 /// A packet in segments.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Chain {
     segments: Vec<Vec<u8>>,
     /// The first mbuf has pages that are not mapped (`M_EXTPG`).
     unmapped: bool,
+    /// What its card says when it came.
+    stamp: Option<Bintime>,
 }
 
 impl Chain {
@@ -23,13 +26,19 @@ impl Chain {
         if segments.is_empty() {
             segments.push(Vec::new());
         }
-        Chain { segments, unmapped: false }
+        Chain { segments, unmapped: false, stamp: None }
     }
 
     /// The same, without an address for the bytes of the first mbuf.
     #[must_use]
     pub fn unmapped(self) -> Self {
         Chain { unmapped: true, ..self }
+    }
+
+    /// The same, stamped by its card: so long after boot.
+    #[must_use]
+    pub fn stamped(self, stamp: Bintime) -> Self {
+        Chain { stamp: Some(stamp), ..self }
     }
 
     /// Shows the chain, behind `header`, as the driver sees it.
@@ -49,6 +58,17 @@ impl Chain {
 unsafe fn borrow<'a>(raw: *const mbuf) -> &'a Chain {
     // SAFETY: by the contract of this function.
     unsafe { &*raw.cast() }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bpfrs_kpi_mbuf_time(raw: *const mbuf, time: *mut bpfrs_bintime) -> c_int {
+    // SAFETY: the chain of the call under way.
+    let stamp = unsafe { borrow(raw) }.stamp;
+    if let Some(Bintime { sec, frac }) = stamp {
+        // SAFETY: the driver's own variable, for the call.
+        unsafe { time.write(bpfrs_bintime { bt_sec: sec, bt_frac: frac }) };
+    }
+    stamp.is_some().into()
 }
 
 #[unsafe(no_mangle)]

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::arguments::{Arguments, Device};
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     if arguments.get("--spoil").is_none() {
         good &= reporter.case("producer-as-fast-as-it-goes", || unlimited(device));
         good &= reporter.case("producer-directions", || directions(device));
+        good &= reporter.case("producer-stamps", || stamps(device));
         good &= reporter.case("producer-takes-no-packets", || takes_none(device));
         good &= reporter.case("producer-goes", || goes(device, &producer));
         good &= reporter.case("driver-goes-under-a-producer", || driver_goes(device, &driver));
@@ -175,6 +177,40 @@ fn directions(device: Device) -> Verdict {
         equal!("captured", records.len(), 50);
         let odd = |record: &Record| record.data.get(3).is_some_and(|last| last % 2 == rest);
         ensure!(records.iter().all(odd), "direction {direction}: another one among them");
+    }
+    Ok(())
+}
+
+/// Times that a card or a driver gave packets go into their records.
+fn stamps(device: Device) -> Verdict {
+    const SECONDS: u64 = 1_234_567;
+    let bpf = listener(device)?;
+    let seconds = |format: u32| -> Result<Vec<u64>, Trouble> {
+        bpf.set_timestamp(format).at("BIOCSTSTAMP")?;
+        equal!("errno of the sender", send(0, 8, 100)?.finish(SOON)?, 0);
+        let seconds: Vec<_> =
+            records(&bpf.read().at("read")?)?.iter().map(|record| record.stamp[0]).collect();
+        equal!("captured", seconds.len(), 100);
+        Ok(seconds)
+    };
+    let monotonic = bpf::T_BINTIME | bpf::T_MONOTONIC;
+    set("stamp", SECONDS as u32)?;
+    // Whatever is asked for: theirs is better.
+    let stamped = [monotonic, monotonic | bpf::T_FAST].map(seconds);
+    let of_day = seconds(bpf::T_MICROTIME);
+    set("stamp", 0)?;
+    for seen in stamped {
+        equal!("seconds since boot", seen?, vec![SECONDS; 100]);
+    }
+    // The second in which the system was booted is part of those.
+    let since_boot = sys::wall_clock().as_secs() - sys::now().as_secs();
+    for seen in of_day? {
+        let expected = since_boot + SECONDS;
+        ensure!(seen.abs_diff(expected) <= 1, "time of day {seen}, not {expected}");
+    }
+    let now = sys::now().as_secs();
+    for seen in seconds(monotonic)? {
+        ensure!(seen.abs_diff(now) <= 2, "without a stamp: {seen}, not {now}");
     }
     Ok(())
 }
