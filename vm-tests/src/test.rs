@@ -33,7 +33,7 @@ pub(crate) fn run(
                 must_fail: false,
                 commands: vec![
                     ("/mnt/bpfrs-guest test all --stock --device /dev/bpf".into(), 300),
-                    ("/mnt/bpfrs-guest programs --chroot /".into(), 120),
+                    ("/mnt/bpfrs-guest programs --chroot / --device /dev/bpf".into(), 120),
                 ],
             });
             groups.push(Group {
