@@ -141,7 +141,8 @@ impl Cloned {
         result
     }
 
-    fn away(&self) -> Result<()> {
+    /// Destroys it, perhaps for another process that has it, too.
+    pub(crate) fn away(&self) -> Result<()> {
         control(SIOCIFDESTROY, &mut request(&self.name))
     }
 }
