@@ -72,12 +72,14 @@ const VLAN_PCP_MAX: u32 = 7;
 /// `BPF_RET | BPF_K`.
 const RET_K: u16 = 6;
 
+/// An address of a 32-bit process.
+fn pointer<T>(address: u32) -> *mut T {
+    core::ptr::with_exposed_provenance_mut(address as usize)
+}
+
 /// A 32-bit program as what it means.
 fn program(program: bpf_program32) -> bpf_program {
-    bpf_program {
-        bf_len: program.bf_len,
-        bf_insns: core::ptr::with_exposed_provenance_mut(program.bf_insns as usize),
-    }
+    bpf_program { bf_len: program.bf_len, bf_insns: pointer(program.bf_insns) }
 }
 
 /// BIOCGETIFLIST: what BIOCSETIF takes, or how many bytes that needs.
@@ -186,11 +188,7 @@ impl BpfD {
             BPFRS_BIOCGETIFLIST => arg.put(if_list(arg.get()?)?),
             BPFRS_BIOCGETIFLIST32 => {
                 let bpf_iflist32 { bi_size, bi_count, bi_ubuf } = arg.get()?;
-                let list = bpf_iflist {
-                    bi_size,
-                    bi_count,
-                    bi_ubuf: core::ptr::with_exposed_provenance_mut(bi_ubuf as usize),
-                };
+                let list = bpf_iflist { bi_size, bi_count, bi_ubuf: pointer(bi_ubuf) };
                 let bpf_iflist { bi_size, bi_count, .. } = if_list(list)?;
                 arg.put(bpf_iflist32 { bi_size, bi_count, bi_ubuf })
             }
@@ -208,7 +206,7 @@ impl BpfD {
             }
             BPFRS_BIOCGDLTLIST32 => {
                 let bpf_dltlist32 { bfl_len, bfl_list } = arg.get()?;
-                let bfl_list = core::ptr::with_exposed_provenance_mut(bfl_list as usize);
+                let bfl_list = pointer(bfl_list);
                 let bpf_dltlist { bfl_len, .. } =
                     this.dlt_list(bpf_dltlist { bfl_len, bfl_list })?;
                 arg.put(bpf_dltlist32 { bfl_len, ..arg.get()? })

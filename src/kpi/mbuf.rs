@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use bpfrs_sys as sys;
 
 use super::memory::Window;
-use super::time::Bintime;
+use super::time::{self, Bintime};
 
 /// How far filters look, as a rule: link and network header with options, and
 /// the ports, or the IPv6 header and what follows.
@@ -88,10 +88,12 @@ impl<'call> Packet<'call> {
 
     /// The time since boot that its card or its driver gave it.
     pub fn stamp(&self) -> Option<Bintime> {
-        let mut time = sys::bpfrs_bintime { bt_sec: 0, bt_frac: 0 };
-        // SAFETY: the chain is valid for 'call; `time` is ours.
-        let stamped = unsafe { sys::bpfrs_kpi_mbuf_time(self.chain, &raw mut time) } != 0;
-        stamped.then_some(Bintime { sec: time.bt_sec, frac: time.bt_frac })
+        let mut stamped = false;
+        let stamp = time::read(|stamp| {
+            // SAFETY: the chain is valid for 'call, and `stamp` for this one.
+            stamped = unsafe { sys::bpfrs_kpi_mbuf_time(self.chain, stamp) } != 0;
+        });
+        stamped.then_some(stamp)
     }
 
     /// The first bytes, as many as are in a row.

@@ -33,7 +33,7 @@ impl Bintime {
     }
 }
 
-fn read(clock: impl FnOnce(*mut sys::bpfrs_bintime)) -> Bintime {
+pub(super) fn read(clock: impl FnOnce(*mut sys::bpfrs_bintime)) -> Bintime {
     let mut now = sys::bpfrs_bintime { bt_sec: 0, bt_frac: 0 };
     clock(&raw mut now);
     Bintime { sec: now.bt_sec, frac: now.bt_frac }

@@ -10,6 +10,7 @@
 #include <net/bpf.h>
 
 #include "../kpi.h"
+#include "../shim.h"
 
 size_t
 bpfrs_kpi_mbuf_length(const struct mbuf *m)
@@ -45,18 +46,16 @@ bpfrs_kpi_mbuf_time(const struct mbuf *m, struct bpfrs_bintime *out)
 {
 	const struct m_tag *tag;
 	struct bintime bt;
-#if __FreeBSD_version >= 1300000
-	struct timespec ts;
-#endif
 
 	if ((m->m_flags & M_PKTHDR) == 0)
 		return (0);
 #if __FreeBSD_version >= 1300000
 	if ((m->m_flags & M_TSTMP) != 0) {
+		struct timespec ts;
+
 		mbuf_tstmp2timespec(__DECONST(struct mbuf *, m), &ts);
 		timespec2bintime(&ts, &bt);
-		out->bt_sec = bt.sec;
-		out->bt_frac = bt.frac;
+		bpfrs_put_bintime(out, &bt);
 		return (1);
 	}
 #endif
@@ -68,7 +67,6 @@ bpfrs_kpi_mbuf_time(const struct mbuf *m, struct bpfrs_bintime *out)
 	if (tag == NULL)
 		return (0);
 	memcpy(&bt, tag + 1, sizeof(bt));
-	out->bt_sec = bt.sec;
-	out->bt_frac = bt.frac;
+	bpfrs_put_bintime(out, &bt);
 	return (1);
 }

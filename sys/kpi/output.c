@@ -123,11 +123,12 @@ bpfrs_kpi_packet_output(struct bpfrs_if *bif, struct mbuf *m,
 	ro.ro_flags = RT_HAS_HEADER;
 
 	/* Without memory there is no copy, as in stock. */
-	if ((how->o_flags & BPFRS_OUTPUT_FEEDBACK) != 0)
+	if ((how->o_flags & BPFRS_OUTPUT_FEEDBACK) != 0) {
 		copy = m_dup(m, M_NOWAIT);
-	/* For a test: there is none. */
-	KFAIL_POINT_CODE_FLAGS(DEBUG_FP, bpfrs_feedback,
-	    FAIL_POINT_NONSLEEPABLE, m_freem(copy); copy = NULL);
+		/* For a test: there is none. */
+		KFAIL_POINT_CODE_FLAGS(DEBUG_FP, bpfrs_feedback,
+		    FAIL_POINT_NONSLEEPABLE, m_freem(copy); copy = NULL);
+	}
 	if (copy != NULL) {
 		copy->m_pkthdr.rcvif = ifp;
 		/* Taps leave out what has this and no rcvif: see the copy. */

@@ -9,6 +9,7 @@
 #include <sys/time.h>
 
 #include "../kpi.h"
+#include "../shim.h"
 
 void
 bpfrs_kpi_uptime(int how, struct bpfrs_bintime *out)
@@ -19,8 +20,7 @@ bpfrs_kpi_uptime(int how, struct bpfrs_bintime *out)
 		getbinuptime(&bt);
 	else
 		binuptime(&bt);
-	out->bt_sec = bt.sec;
-	out->bt_frac = bt.frac;
+	bpfrs_put_bintime(out, &bt);
 }
 
 void
@@ -29,8 +29,7 @@ bpfrs_kpi_boottime(struct bpfrs_bintime *out)
 	struct bintime bt;
 
 	getboottimebin(&bt);
-	out->bt_sec = bt.sec;
-	out->bt_frac = bt.frac;
+	bpfrs_put_bintime(out, &bt);
 }
 
 int

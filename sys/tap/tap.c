@@ -273,16 +273,18 @@ bpfrs_tap_dlt(const struct bpfrs_if *bif, u_int *dlt, u_int *hdrlen)
 }
 
 /*
- * if_output of lo(4) is called for other interfaces, so that what comes next is
- * known only if it is the same for every lo(4).
+ * Whether a sound way is known.  if_output of lo(4) is called for other
+ * interfaces, so that what comes next is known only if it is the same for
+ * every lo(4).
  */
 static bool
-bpfrs_is_strange(const struct ifnet *ifp)
+bpfrs_can_tap(const struct ifnet *ifp)
 {
 
-	return (ifp->if_type == IFT_LOOP && bpfrs_lo_output != 0 &&
-	    (uintptr_t)ifp->if_output != bpfrs_lo_output &&
-	    ifp->if_output != bpfrs_output);
+	if (ifp->if_type != IFT_LOOP)
+		return (bpfrs_is_ethernet(ifp));
+	return (bpfrs_lo_output == 0 || ifp->if_output == bpfrs_output ||
+	    (uintptr_t)ifp->if_output == bpfrs_lo_output);
 }
 
 /* A list of names that is being made. */
@@ -327,8 +329,7 @@ bpfrs_tap_names(u_int max, u_int *count, char *names, size_t size)
 	CURVNET_SET(TD_TO_VNET(curthread));
 	epoch_enter_preempt(net_epoch_preempt, &et);
 	CK_STAILQ_FOREACH(ifp, &V_ifnet, if_link)
-		if ((ifp->if_type == IFT_LOOP || bpfrs_is_ethernet(ifp)) &&
-		    !bpfrs_is_strange(ifp) && !bpfrs_is_full(&n))
+		if (bpfrs_can_tap(ifp) && !bpfrs_is_full(&n))
 			bpfrs_add_name(&n, ifp->if_xname);
 	CK_LIST_FOREACH(bif, &bpfrs_table[bpfrs_bucket(NULL)], bif_link)
 		if (bpfrs_is_producer_here(bif) && !bpfrs_is_full(&n))
@@ -421,11 +422,10 @@ int
 bpfrs_tap_on(struct bpfrs_if *bif)
 {
 	struct ifnet *ifp = bif->bif_ifp, *listed;
-	u_int dlt, hdrlen;
 	int error;
 
 	sx_xlock(&bpfrs_sx);
-	error = bif->bif_gone ? ENXIO : bpfrs_tap_dlt(bif, &dlt, &hdrlen);
+	error = bif->bif_gone ? ENXIO : 0;
 	if (error == 0 && ifp != NULL) {
 		/*
 		 * An interface leaves the list first and announces that next:
@@ -436,7 +436,7 @@ bpfrs_tap_on(struct bpfrs_if *bif)
 		CURVNET_RESTORE();
 		if (listed != NULL)
 			if_rele(listed);
-		if (listed != ifp || bpfrs_is_strange(ifp))
+		if (listed != ifp || !bpfrs_can_tap(ifp))
 			error = ENXIO;
 	}
 	if (error == 0) {

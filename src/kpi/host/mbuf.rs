@@ -8,6 +8,7 @@ use bpfrs_sys::{bpfrs_bintime, mbuf};
 
 use super::super::mbuf::{Packet, Start};
 use super::super::time::Bintime;
+use super::time;
 
 /// A packet in segments.
 #[derive(Clone, Debug)]
@@ -61,12 +62,11 @@ unsafe fn borrow<'a>(raw: *const mbuf) -> &'a Chain {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_mbuf_time(raw: *const mbuf, time: *mut bpfrs_bintime) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_mbuf_time(raw: *const mbuf, out: *mut bpfrs_bintime) -> c_int {
     // SAFETY: the chain of the call under way.
     let stamp = unsafe { borrow(raw) }.stamp;
-    if let Some(Bintime { sec, frac }) = stamp {
-        // SAFETY: the driver's own variable, for the call.
-        unsafe { time.write(bpfrs_bintime { bt_sec: sec, bt_frac: frac }) };
+    if let Some(stamp) = stamp {
+        time::put(stamp, out);
     }
     stamp.is_some().into()
 }

@@ -34,9 +34,9 @@ pub fn freeze(clocks: Option<Frozen>) {
 static BOOT: LazyLock<(Instant, SystemTime)> =
     LazyLock::new(|| (Instant::now(), SystemTime::now()));
 
-fn bintime(time: Duration) -> bpfrs_bintime {
+fn bintime(time: Duration) -> Bintime {
     let frac = (u128::from(time.subsec_nanos()) << 64) / 1_000_000_000;
-    bpfrs_bintime { bt_sec: time.as_secs().cast_signed(), bt_frac: frac as u64 }
+    Bintime { sec: time.as_secs().cast_signed(), frac: frac as u64 }
 }
 
 /// How long `ticks` last.
@@ -44,7 +44,8 @@ pub(super) fn duration(ticks: c_int) -> Duration {
     Duration::from_secs(1) * ticks.max(0).unsigned_abs() / HZ.unsigned_abs()
 }
 
-fn put(time: Bintime, out: *mut bpfrs_bintime) {
+/// Answers the driver.
+pub(super) fn put(time: Bintime, out: *mut bpfrs_bintime) {
     // SAFETY: the driver's own variable, for the call.
     unsafe { out.write(bpfrs_bintime { bt_sec: time.sec, bt_frac: time.frac }) };
 }
@@ -61,8 +62,7 @@ extern "C" fn bpfrs_kpi_uptime(how: c_int, out: *mut bpfrs_bintime) {
         // As of the last tick.
         time = Duration::from_millis(u64::try_from(time.as_millis()).expect("a short test"));
     }
-    let time = bintime(time);
-    put(Bintime { sec: time.bt_sec, frac: time.bt_frac }, out);
+    put(bintime(time), out);
 }
 
 #[unsafe(no_mangle)]
@@ -72,7 +72,7 @@ extern "C" fn bpfrs_kpi_boottime(out: *mut bpfrs_bintime) {
         return;
     }
     let time = bintime(BOOT.1.duration_since(UNIX_EPOCH).expect("a time after 1970"));
-    put(Bintime { sec: time.bt_sec, frac: time.bt_frac }, out);
+    put(time, out);
 }
 
 /// As itimerfix(9) and tvtohz(9).

@@ -27,8 +27,9 @@ const TCPDUMP: &str = "/usr/sbin/tcpdump";
 pub(crate) fn run(arguments: &Arguments) -> i32 {
     let cage = Cage { root: arguments.or("--chroot", "/"), device: arguments.device() };
     let mut reporter = Reporter::new();
-    let mut good = bittwist::run(&mut reporter, &cage, arguments.has("--spoil"));
-    if !arguments.has("--spoil") {
+    let spoil = arguments.has("--spoil");
+    let mut good = bittwist::run(&mut reporter, &cage, spoil);
+    if !spoil {
         good &= tcpdump::run(&mut reporter, &cage);
         if cage.is_stock() {
             good &= netstat::run(&mut reporter, &cage);

@@ -60,6 +60,13 @@ pub(super) fn run(
     good
 }
 
+fn send_frames(port: &Fd) -> Verdict {
+    for number in 0..FRAMES {
+        port.write(&ethernet(number, 100)).at("write")?;
+    }
+    Ok(())
+}
+
 /// How far the process in the jail is, and what it saw.
 #[derive(FromZeros)]
 #[repr(C)]
@@ -98,12 +105,7 @@ fn vnet_moves(subject: Subject, moves: u64, life: &mut Life) -> Verdict {
     let jail = Jail::new(VNET, "vnet path=/")?;
     let pair = Epair::new(30)?;
     let port = writer(&pair.b)?.fd;
-    let send = || -> Verdict {
-        for number in 0..FRAMES {
-            port.write(&ethernet(number, 100)).at("write")?;
-        }
-        Ok(())
-    };
+    let send = || send_frames(&port);
     let interface = pair.a.as_str();
     let shared: &'static Shared = sys::shared()?;
     // Starts a reader, feeds it, moves its interface, and sees it end.
@@ -209,12 +211,7 @@ fn writers_in_a_vnet(subject: Subject) -> Verdict {
     let pair = Epair::new(30)?;
     let port = writer(&pair.b)?.fd;
     ifnet::move_to_jail(&pair.a, jail.id).at("moving the interface")?;
-    let send = || -> Verdict {
-        for number in 0..FRAMES {
-            port.write(&ethernet(number, 100)).at("write")?;
-        }
-        Ok(())
-    };
+    let send = || send_frames(&port);
     let received = |bpf: &Bpf| bpf.statistics().map(|[received, _]| received);
     let body = || {
         equal!("setting it", sys::set_sysctl(SETTING, &[0; 4]), refused(libc::EPERM));
