@@ -87,6 +87,14 @@ impl Console {
         self.text().lines.get(position..).unwrap_or_default().to_vec()
     }
 
+    /// The last line with something on it.
+    pub(crate) fn last_line(&self) -> String {
+        let text = self.text();
+        let lines = text.lines.iter().rev().map(|line| line.text.trim());
+        let mut said = std::iter::once(text.partial.trim()).chain(lines);
+        said.find(|line| !line.is_empty()).unwrap_or("(none)").to_string()
+    }
+
     /// Whether the guest has ended.
     pub(crate) fn ended(&self) -> bool {
         self.text().ended

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bpfrs_vm_protocol::{Message, Outcome};
 
 use crate::guest::Guest;
-use crate::machine::{Hardware, Machine};
+use crate::machine::Hardware;
 use crate::payload;
 use crate::shell::{End, Shell};
 use crate::tap::Tap;
@@ -46,9 +46,7 @@ impl Group {
         let memguard = [("vm.memguard.desc", "bpfrs")];
         let guarded = guest.debug && self.guarded;
         let environment = if guarded { &memguard[..] } else { &[] };
-        let machine = Machine::start(guest, hardware, environment, payload, &folder)?;
-        let mut shell = Shell::boot(guest, machine)
-            .with_context(|| format!("{} ({}/console.log)", guest.name, folder.display()))?;
+        let mut shell = Shell::boot(guest, hardware, environment, payload, &folder)?;
         for command in &self.setup {
             let output = shell.run(command, Duration::from_secs(60));
             let outcome = match output.end {

@@ -4,14 +4,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bpfrs_verdict::{Column, Driver, Limits, outcome, problems, table};
 use bpfrs_vm_protocol::Message;
 use indicatif::ProgressBar;
 
 use crate::RaceOptions;
 use crate::guest::{Boot, Guest};
-use crate::machine::{Hardware, Machine};
+use crate::machine::Hardware;
 use crate::payload::{self, Module};
 use crate::shell::{End, Shell};
 
@@ -97,9 +97,7 @@ fn race(
     let memguard = guest.debug.then(|| accounts(driver)).flatten().map(|(_, kind)| kind);
     let environment: Vec<_> = memguard.iter().map(|kind| ("vm.memguard.desc", *kind)).collect();
     bar.set_message("booting");
-    let machine = Machine::start(guest, hardware, &environment, payload, &folder)?;
-    let mut shell = Shell::boot(guest, machine)
-        .with_context(|| format!("{} ({}/console.log)", guest.name, folder.display()))?;
+    let mut shell = Shell::boot(guest, hardware, &environment, payload, &folder)?;
     let booted = shell.machine.age();
     let mut column = Column {
         guest: guest.name.clone(),

@@ -2,21 +2,25 @@
 //! Commands in a running guest, over its console.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bpfrs_verdict::Finding;
 use bpfrs_vm_protocol::{Message, decode};
 use regex::Regex;
 
-use crate::console::Nothing;
+use crate::console::{Console, Nothing};
 use crate::findings;
 use crate::guest::{Boot, Guest};
-use crate::machine::Machine;
+use crate::machine::{Environment, Hardware, Machine};
 
 /// From power-on to a shell, on a slow host.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// A guest that says nothing for so long while it boots says nothing any more.
+const BOOT_SILENCE: Duration = Duration::from_secs(90);
 /// The kernel prints when it likes, and may tear the line that we wait for: ask again.
 const NUDGE: Duration = Duration::from_secs(15);
 
@@ -50,6 +54,35 @@ impl Output {
     }
 }
 
+/// The places where a boot gets stuck.
+fn is_stuck(line: &str) -> bool {
+    ["loader: ", "mountroot>", "panic: ", "Fatal trap "].iter().any(|text| line.starts_with(text))
+}
+
+/// The line with which a console asks for somebody, or on which the boot is stuck.
+fn wait_for_shell(
+    console: &Console,
+    silence: Duration,
+    limit: Duration,
+) -> Result<String, Nothing> {
+    let deadline = Instant::now() + limit;
+    let mut seen = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let position = console.position();
+        let asked = console.wait(seen, left.min(silence), |line| {
+            let line = line.trim_end();
+            let shell = line.contains("RETURN for /bin/sh:") || line.ends_with("login:");
+            (shell || is_stuck(line)).then(|| line.to_string())
+        });
+        let silent = console.position() == position;
+        if asked != Err(Nothing::Late) || silent || Instant::now() >= deadline {
+            return asked;
+        }
+        seen = position;
+    }
+}
+
 /// A guest with a shell.
 pub(crate) struct Shell {
     pub(crate) machine: Machine,
@@ -59,36 +92,60 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// Waits for the guest to come up and starts a shell on its console.
-    pub(crate) fn boot(guest: &Guest, mut machine: Machine) -> Result<Self> {
+    /// Starts the guest, waits for it to come up, and starts a shell on its console.
+    ///
+    /// A guest that hangs is started once more, and that is said: nothing of ours is in it yet that
+    /// could have stopped it. (12.1 was seen to, emulated, between its root and init.)
+    pub(crate) fn boot(
+        guest: &Guest,
+        hardware: &Hardware,
+        environment: Environment<'_>,
+        payload: &Path,
+        folder: &Path,
+    ) -> Result<Self> {
+        let start = || Machine::start(guest, hardware, environment, payload, folder);
+        let console = folder.join("console.log");
+        let mut machine = start()?;
+        let mut asked = wait_for_shell(&machine.console, BOOT_SILENCE, BOOT_LIMIT);
+        if asked == Err(Nothing::Late) {
+            let hung = folder.join("hung.log");
+            eprintln!(
+                "vm-tests: {} hangs while booting, after \"{}\" ({}): once more",
+                guest.name,
+                machine.console.last_line(),
+                hung.display()
+            );
+            drop(machine);
+            fs::rename(&console, &hung).with_context(|| format!("{}", hung.display()))?;
+            machine = start()?;
+            asked = wait_for_shell(&machine.console, BOOT_SILENCE, BOOT_LIMIT);
+        }
+        let shell = Self { machine, commands: 0, judged_from: 0 };
+        shell
+            .prepare(guest, asked)
+            .with_context(|| format!("{} ({})", guest.name, console.display()))
+    }
+
+    /// From what the console asks for to a shell that is of use.
+    fn prepare(mut self, guest: &Guest, asked: Result<String, Nothing>) -> Result<Self> {
         let single_user = matches!(guest.boot, Boot::Kernel { .. });
-        // A shell, or one of the places where a boot gets stuck.
-        let stuck = ["loader: ", "mountroot>", "panic: ", "Fatal trap "];
-        let is_stuck = |line: &str| stuck.iter().any(|text| line.starts_with(text));
-        let asked = machine.console.wait(0, BOOT_LIMIT, |line| {
-            let line = line.trim_end();
-            let shell = line.contains("RETURN for /bin/sh:") || line.ends_with("login:");
-            (shell || is_stuck(line)).then(|| line.to_string())
-        });
         match asked {
             Ok(line) if is_stuck(&line) => bail!("the guest does not boot: {line}"),
             Ok(line) if line.ends_with("login:") => {
-                let _ = machine.send("root\r");
+                let _ = self.machine.send("root\r");
                 // Whatever shell root has: ours is sh.
                 std::thread::sleep(Duration::from_secs(3));
-                let _ = machine.send("exec /bin/sh\r");
+                let _ = self.machine.send("exec /bin/sh\r");
             }
             Ok(_) => {
-                let _ = machine.send("\r");
+                let _ = self.machine.send("\r");
             }
             Err(why) => {
-                let last = machine.console.since(0);
-                let last = last.iter().rev().map(|l| l.text.trim()).find(|text| !text.is_empty());
                 let how = if why == Nothing::Late { "hangs" } else { "ends" };
-                bail!("the guest {how} while booting; its last line: {}", last.unwrap_or("(none)"));
+                let last = self.machine.console.last_line();
+                bail!("the guest {how} while booting; its last line: {last}");
             }
         }
-        let mut shell = Self { machine, commands: 0, judged_from: 0 };
         let mut prepare = vec!["PS1=; PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
         if single_user {
             prepare.push("mount -u -o rw /");
@@ -100,13 +157,13 @@ impl Shell {
             "sysctl kern.module_path=/mnt",
         ]);
         for command in prepare {
-            let output = shell.run(command, Duration::from_secs(60));
+            let output = self.run(command, Duration::from_secs(60));
             if !output.is_good() {
                 bail!("in the guest: {command}: {:?}: {}", output.end, output.lines.join(" / "));
             }
         }
-        shell.judge_from_here();
-        Ok(shell)
+        self.judge_from_here();
+        Ok(self)
     }
 
     /// From now on complaints of the kernel count.
@@ -252,7 +309,44 @@ impl Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+
     use bpfrs_vm_protocol::{Case, Outcome, encode};
+
+    /// A console that says these, this long after one another, and then nothing, for ever.
+    struct Says(Vec<&'static str>, Duration);
+
+    impl Read for Says {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            std::thread::sleep(self.1);
+            while self.0.is_empty() {
+                std::thread::park();
+            }
+            let line = self.0.remove(0).as_bytes();
+            buffer[..line.len()].copy_from_slice(line);
+            Ok(line.len())
+        }
+    }
+
+    fn asked(says: &[&'static str], silence: u64, limit: u64) -> Result<String, Nothing> {
+        let says = Says(says.to_vec(), Duration::from_millis(200));
+        let console = Console::listen(says, tempfile::tempfile().unwrap());
+        wait_for_shell(&console, Duration::from_millis(silence), Duration::from_millis(limit))
+    }
+
+    #[test]
+    fn a_slow_boot_is_waited_for_and_a_silent_one_is_not() {
+        let slow = ["cpu\n", "disk\n", "net\n", "root\n", "more\n", "init\n", "login:"];
+        assert_eq!(asked(&slow, 1_000, 60_000), Ok("login:".into()));
+        assert_eq!(asked(&slow, 60_000, 500), Err(Nothing::Late));
+        let begin = Instant::now();
+        assert_eq!(asked(&slow[..4], 1_000, 600_000), Err(Nothing::Late));
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert_eq!(
+            asked(&["cpu\n", "panic: no root\n"], 60_000, 600_000),
+            Ok("panic: no root".into())
+        );
+    }
 
     fn case(number: u64) -> Message {
         Message::Case(Case {
