@@ -80,6 +80,7 @@ fn compile(insns: &[Insn]) -> Program {
 const LDH: u16 = 0x28;
 const LDH_X: u16 = 0x48;
 const LDB: u16 = 0x30;
+const LDB_X: u16 = 0x50;
 const LDXB: u16 = 0xb1;
 const AND: u16 = 0x54;
 const JEQ: u16 = 0x15;
@@ -197,20 +198,87 @@ fn each_step_equals_its_instructions() {
     }
 }
 
+/// Programs of questions only, each with a way that code without branches
+/// could get wrong; and whether there is such code.
+fn questions() -> Vec<(&'static str, bool, Vec<Insn>)> {
+    let two_way = [
+        insn(LDB, 0, 0, 0),
+        insn(JEQ, 1, 0, 6),
+        insn(JEQ, 3, 8, 5),
+        // The second of these leads to a third field.
+        insn(LDB, 0, 0, 1),
+        insn(JEQ, 5, 0, 200),
+        insn(JEQ, 2, 5, 44),
+        // Who does not end here goes on to that field, too.
+        insn(LDB, 0, 0, 2),
+        insn(JEQ, 2, 0, 31),
+        insn(LDB, 0, 0, 50),
+        insn(JEQ, 0, 1, 5),
+        YES,
+        NO,
+    ];
+    let header = [
+        insn(LDB, 0, 0, 0),
+        insn(JEQ, 0, 6, 6),
+        insn(LDH, 0, 0, 1),
+        insn(JSET, 3, 0, 0x1f00),
+        insn(LDXB, 0, 0, 3),
+        insn(LDB_X, 0, 0, 2),
+        insn(JEQ, 0, 1, 9),
+        YES,
+        NO,
+    ];
+    // A fragment has no header, and X is 0.
+    let mut no_header = header;
+    no_header[3] = insn(JSET, 1, 0, 0x1f00);
+    vec![
+        ("two-way", true, two_way.to_vec()),
+        ("header", true, header.to_vec()),
+        ("no header", false, no_header.to_vec()),
+    ]
+}
+
+/// Flat code does what the instructions do, on packets of all lengths.
+#[test]
+fn flat_code_equals_its_instructions() {
+    for (name, flat, insns) in questions() {
+        let program = filter::program(&insns, true).expect("a valid program");
+        let code = program.filter().amd64().expect("memory");
+        assert_eq!(code.flat() > 0, flat, "{name}");
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut answers = BTreeMap::new();
+        for _ in 0..20_000 {
+            let mut packet: Vec<u8> =
+                (0..60).map(|_| random.choice([0, 5, 9, 31]).unwrap()).collect();
+            packet[0] = random.choice([6, 5, 1]).unwrap();
+            packet[1] = random.choice([200, 44, 0, 31]).unwrap();
+            packet[3] = random.choice([0x40, 1, 0x4f]).unwrap();
+            let packet = &packet[..random.usize(0..=60)];
+            let expected = program.filter().run_reference(packet);
+            assert_eq!(program.run(packet), expected, "{name} says something else of {packet:?}");
+            *answers.entry(expected).or_insert(0) += 1;
+        }
+        assert!(answers.len() > 1, "{name}: {answers:?}");
+    }
+}
+
 /// Random programs have steps of all kinds, and the fuzzer with them.
 #[test]
 fn random_programs_have_every_kind() {
     let mut random = fastrand::Rng::with_seed(1);
-    let mut found = BTreeMap::new();
+    let (mut found, mut flat) = (BTreeMap::new(), 0);
     for _ in 0..2000 {
         let mut data = vec![0; 1000];
         random.fill(&mut data);
         let insns =
             idioms::program(&mut Unstructured::new(&data), filter::insn).expect("enough bytes");
-        for kind in compile(&insns).filter().kinds() {
+        let program = compile(&insns);
+        for kind in program.filter().kinds() {
             *found.entry(*kind).or_insert(0) += 1;
         }
+        flat += u32::from(program.filter().amd64().expect("memory").flat() > 0);
     }
+    assert!(flat >= 50, "{flat} in 2000 programs have flat code");
     for (kind, _) in each_kind() {
         let times = found.get(&kind).copied().unwrap_or(0);
         assert!(times >= 50, "{kind:?}: {times} in 2000 programs, {found:?}");

@@ -10,6 +10,8 @@ type AnyInsn = fn(&mut Unstructured<'_>) -> Result<Insn>;
 
 const ETHERTYPES: [u32; 5] = [0x800, 0x86dd, 0x806, 0x8100, 0x8035];
 const PROTOCOLS: [u32; 4] = [6, 17, 132, 1];
+/// A protocol: a fragment header of IPv6 follows.
+const FRAGMENT: u32 = 44;
 const PORTS: [u32; 4] = [22, 53, 80, 1024];
 /// So many that a set has strangers, too.
 const ADDRESSES: u32 = 48;
@@ -37,6 +39,8 @@ struct Writer<'u, 'd> {
     lines: Vec<Line>,
     block: usize,
     blocks: usize,
+    /// Only fields are asked for, and one of two ends follows.
+    questions: bool,
 }
 
 impl Writer<'_, '_> {
@@ -49,7 +53,7 @@ impl Writer<'_, '_> {
         Ok(match self.u.arbitrary::<u8>()? % 8 {
             0..3 => Label::Reject,
             3..5 => Label::Accept,
-            5 => Label::ReturnA,
+            5 if !self.questions => Label::ReturnA,
             _ if self.block + 1 == self.blocks => Label::Reject,
             _ => Label::Block(self.u.int_in_range(self.block + 1..=self.blocks - 1)?),
         })
@@ -77,6 +81,15 @@ impl Writer<'_, '_> {
         let (first, second) = (self.of(&ETHERTYPES)?, self.of(&ETHERTYPES)?);
         self.branch(0x15, first, yes, Label::Next);
         self.branch(0x15, second, also, no);
+        Ok(())
+    }
+
+    /// One of two protocols of IPv6, which lead to different places.
+    fn next_header(&mut self, yes: Label, no: Label) -> Result<()> {
+        self.line(0x30, 20);
+        let (protocol, also) = (self.of(&PROTOCOLS)?, self.label()?);
+        self.branch(0x15, protocol, yes, Label::Next);
+        self.branch(0x15, FRAGMENT, also, no);
         Ok(())
     }
 
@@ -135,8 +148,14 @@ impl Writer<'_, '_> {
         let (yes, no) = (self.label()?, self.label()?);
         let (size, indirect) = (self.of(&[0x00, 0x08, 0x08, 0x10])?, self.u.arbitrary()?);
         let at = self.of(&[12, 14, 16, 20, 23, 26, 30, 54, 56])?;
-        match self.u.arbitrary::<u8>()? % 16 {
-            0 | 1 => self.ethertype()?,
+        let kind = if self.questions {
+            self.of(&[0, 1, 2, 3, 4, 6, 8, 9, 11, 12])?
+        } else {
+            self.u.arbitrary::<u8>()? % 16
+        };
+        match kind {
+            0 => self.ethertype()?,
+            1 => self.next_header(yes, no)?,
             2 => self.protocol(yes, no)?,
             3 => self.fragment(yes)?,
             4 | 5 => self.pair(size, indirect, yes, no)?,
@@ -174,7 +193,8 @@ impl Writer<'_, '_> {
             }
             12 => {
                 let k = self.value(size)?;
-                let code = self.of(&[0x15, 0x25, 0x35, 0x45, 0x1d, 0x2d, 0x3d, 0x4d])?;
+                let codes = [0x15, 0x25, 0x35, 0x45, 0x1d, 0x2d, 0x3d, 0x4d];
+                let code = self.of(if self.questions { &codes[..4] } else { &codes })?;
                 self.branch(code, k, yes, no);
             }
             13 => self.branch(0x05, 0, yes, yes),
@@ -219,7 +239,8 @@ const MIDDLE: usize = 1 << 16;
 /// A valid program.
 pub fn program(u: &mut Unstructured<'_>, any: AnyInsn) -> Result<Vec<Insn>> {
     let blocks = u.int_in_range(1..=8)?;
-    let mut writer = Writer { u, lines: Vec::new(), block: 0, blocks };
+    let questions = u.ratio(1, 3)?;
+    let mut writer = Writer { u, lines: Vec::new(), block: 0, blocks, questions };
     // Where blocks begin, and where their middles are.
     let mut places = std::collections::HashMap::new();
     for block in 0..blocks {
@@ -273,7 +294,7 @@ pub fn packet(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     }
     put(12, &(*u.choose(&ETHERTYPES)? as u16).to_be_bytes());
     put(14, &[*u.choose(&[0x45, 0x45, 0x46, 0x4f])?]);
-    put(20, &[*u.choose(&[0, 6, 17, 0x20])?, *u.choose(&[0, 0, 1])?]);
+    put(20, &[*u.choose(&[0, 6, 17, 0x20, FRAGMENT as u8])?, *u.choose(&[0, 0, 1])?]);
     put(23, &[*u.choose(&PROTOCOLS)? as u8]);
     for at in [26, 28, 30, 38] {
         if u.arbitrary()? {

@@ -18,6 +18,10 @@
 //! | rdi, rsi, r8d | the arguments |
 //! | edx, r9, r10, r11 | what a step needs for itself |
 //! | 16 words at rsp | scratch memory, if the program reads it |
+//!
+//! What stands before that for some programs, and why, `flat.rs` tells.
+
+mod flat;
 
 use crate::memory::Memory;
 use crate::opcode::*;
@@ -56,6 +60,8 @@ enum To {
 enum Target {
     /// The end, for who leaves the window.
     Leave,
+    /// The code with branches, behind the one without.
+    Other,
     /// The code of an instruction.
     Insn(u32),
     /// A byte of the tables.
@@ -80,20 +86,28 @@ fn table_words(step: &Step) -> usize {
 fn bound<M: Memory>(steps: &Steps<'_, M>) -> usize {
     let steps = steps.steps().iter().map(|(_, step)| step);
     let bytes = |step| table_words(step).saturating_mul(4).saturating_add(STEP_BYTES);
-    steps.map(bytes).fold(STEP_BYTES, usize::saturating_add)
+    let once = steps.map(bytes).fold(STEP_BYTES, usize::saturating_add);
+    once.saturating_add(flat::STEPS * STEP_BYTES)
 }
 
 /// Machine code, as bytes.
 pub struct Code<M: Memory> {
     bytes: M::Array<u8>,
     len: usize,
+    flat: usize,
 }
 
 impl<M: Memory> Code<M> {
     pub(crate) fn new(steps: &Steps<'_, M>) -> Option<Self> {
         let mut bytes = M::array(bound(steps), 0u8)?;
-        let len = emit(steps, &mut bytes)?;
-        Some(Code { bytes, len })
+        let (len, flat) = emit(steps, &mut bytes)?;
+        Some(Code { bytes, len, flat })
+    }
+
+    /// How many bytes, at the beginning, have no branch that a packet decides,
+    /// but for those that leave them. 0 for most programs.
+    pub fn flat(&self) -> usize {
+        self.flat
     }
 }
 
@@ -105,12 +119,12 @@ impl<M: Memory> core::ops::Deref for Code<M> {
     }
 }
 
-/// Writes the code of a program into `buffer`: how long it is. `None` without
-/// room or without memory.
-fn emit<M: Memory>(steps: &Steps<'_, M>, buffer: &mut [u8]) -> Option<usize> {
+/// Writes the code of a program into `buffer`: how long it is, and what of it
+/// is flat. `None` without room or without memory.
+fn emit<M: Memory>(steps: &Steps<'_, M>, buffer: &mut [u8]) -> Option<(usize, usize)> {
     // Distances are of 32 bits.
     i32::try_from(buffer.len()).ok()?;
-    let fixups = steps.steps().len().saturating_mul(STEP_FIXUPS);
+    let fixups = steps.steps().len().saturating_add(flat::STEPS).saturating_mul(STEP_FIXUPS);
     let mut emitter = Emitter {
         steps,
         buffer,
@@ -125,9 +139,12 @@ fn emit<M: Memory>(steps: &Steps<'_, M>, buffer: &mut [u8]) -> Option<usize> {
         scratch: steps.insns.iter().any(|insn| matches!(insn.code, LD_MEM | LDX_MEM)),
         next: None,
     };
+    // Few programs can be flat: the code behind it does everything.
+    let _ = emitter.flat();
+    let flat = emitter.at;
     emitter.program();
     emitter.tables()?;
-    (!emitter.full).then_some(emitter.at)
+    (!emitter.full).then_some((emitter.at, flat))
 }
 
 struct Emitter<'e, 'p, M: Memory> {
@@ -199,9 +216,17 @@ impl<M: Memory> Emitter<'_, '_, M> {
     }
 
     fn program(&mut self) {
-        self.put(&[0x31, 0xc0]); // xor eax, eax
-        self.put(&[0x31, 0xc9]); // xor ecx, ecx
-        self.put(&[0x41, 0x89, 0xd0]); // mov r8d, edx
+        let other = self.at as u32;
+        let (a, x) = self.steps.starts_with();
+        if a {
+            self.put(&[0x31, 0xc0]); // xor eax, eax
+        }
+        if x {
+            self.put(&[0x31, 0xc9]); // xor ecx, ecx
+        }
+        if self.asks_len() {
+            self.put(&[0x41, 0x89, 0xd0]); // mov r8d, edx
+        }
         if self.scratch {
             self.put(&[0x6a, 0, 0x6a, 0, 0x6a, 0, 0x6a, 0]); // push 0, of 8 bytes each
             self.put(&[0x6a, 0, 0x6a, 0, 0x6a, 0, 0x6a, 0]);
@@ -223,6 +248,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
         for (place, target) in self.fixups.iter().take(self.fixed) {
             let address = match target {
                 Target::Leave => leave,
+                Target::Other => other,
                 Target::Insn(pc) => self.addresses.get(*pc as usize).copied().unwrap_or(leave),
                 Target::Table(byte) => tables.wrapping_add(*byte),
             };
@@ -247,6 +273,11 @@ impl<M: Memory> Emitter<'_, '_, M> {
             }
         }
         Some(())
+    }
+
+    /// Whether the program asks for the packet's length.
+    fn asks_len(&self) -> bool {
+        self.steps.insns.iter().any(|insn| matches!(insn.code, LD_LEN | LDX_LEN))
     }
 
     /// From here the instruction is reached.
@@ -361,27 +392,31 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     /// Loads what the window has for sure, as it stands there.
     fn load_raw(&mut self, load: Load, to: To) {
-        let rex_and_register = match to {
-            To::Eax => (None, 0),
-            To::R9 => (Some(0x44), 1 << 3),
+        let register = match to {
+            To::Eax => 0,
+            To::R9 => {
+                self.put(&[0x44]);
+                1
+            }
         };
-        if let (Some(rex), _) = rex_and_register {
-            self.put(&[rex]);
-        }
         match load.size {
             1 => self.put(&[0x0f, 0xb6]), // movzx, byte
             2 => self.put(&[0x0f, 0xb7]), // movzx, word
             _ => self.put(&[0x8b]),       // mov
         }
         // [rdi + at] or [rdi + rcx + at]
-        let base = if load.indirect { 4 } else { 7 };
-        let sib: &[u8] = if load.indirect { &[0x0f] } else { &[] };
-        let short = i8::try_from(load.at);
-        self.put(&[if short.is_ok() { 0x40 } else { 0x80 } | rex_and_register.1 | base]);
+        let (base, sib): (u8, &[u8]) = if load.indirect { (4, &[0x0f]) } else { (7, &[]) };
+        self.address(register, base, sib, load.at);
+    }
+
+    /// The end of an instruction with a register and an address.
+    fn address(&mut self, register: u8, base: u8, sib: &[u8], at: u32) {
+        let short = i8::try_from(at);
+        self.put(&[if short.is_ok() { 0x40 } else { 0x80 } | register << 3 | base]);
         self.put(sib);
         match short {
             Ok(at) => self.put(&at.to_le_bytes()),
-            Err(_) => self.put(&load.at.to_le_bytes()),
+            Err(_) => self.put(&at.to_le_bytes()),
         }
     }
 

@@ -346,6 +346,11 @@ impl<'p, M: Memory> Steps<'p, M> {
         }
     }
 
+    /// Whether A and X are used before they are set.
+    pub(crate) fn starts_with(&self) -> (bool, bool) {
+        self.facts.first().map_or((true, true), |fact| (fact.a_is_used, fact.x_is_used))
+    }
+
     /// Whether neither A nor X is used at the end of this way.
     fn forgets(&self, exit: Exit) -> bool {
         let Exit::Go(pc) = exit else { return true };

@@ -9,6 +9,12 @@ use super::errno::EIO;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
+/// A jump that is not far is predicted sooner: as the kernel's, code is to be
+/// near the program that calls it.
+static NEAR: AtomicUsize = AtomicUsize::new(0);
+const REACH: usize = 1 << 30;
+const PAGE: usize = 4096;
+
 /// How many allocations are alive.
 pub(super) fn live() -> usize {
     LIVE.load(Ordering::SeqCst)
@@ -20,8 +26,10 @@ extern "C" fn bpfrs_kpi_code_alloc(size: usize) -> *mut c_void {
         return ptr::null_mut();
     }
     let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
-    // SAFETY: anonymous memory, wherever there is room.
-    let memory = unsafe { libc::mmap(ptr::null_mut(), size, access, flags, -1, 0) };
+    let near = NEAR.fetch_add(size.next_multiple_of(PAGE), Ordering::Relaxed) % REACH;
+    let wish = (live as fn() -> usize as usize & !(PAGE - 1)) + REACH / 4 + near;
+    // SAFETY: anonymous memory, there or wherever there is room.
+    let memory = unsafe { libc::mmap(wish as *mut c_void, size, access, flags, -1, 0) };
     if memory == libc::MAP_FAILED {
         return ptr::null_mut();
     }
