@@ -139,11 +139,12 @@ impl Buffers {
     pub fn reserve(&mut self, len: usize, alignment: usize) -> Result<(Window<'_>, bool), Full> {
         let start = align(self.stored, alignment);
         // As a rule there is room.
-        match (start.checked_add(len), &self.store) {
-            (Some(end), Buffer::Kernel(bytes)) if end <= bytes.len() => {
-                Ok((self.place(start, end), false))
-            }
-            _ => self.reserve_rarely(start, len),
+        if let Buffer::Kernel(bytes) = &self.store
+            && bytes.len().checked_sub(start).is_some_and(|room| len <= room)
+        {
+            Ok((self.place(start, len), false))
+        } else {
+            self.reserve_rarely(start, len)
         }
     }
 
@@ -152,20 +153,20 @@ impl Buffers {
     fn reserve_rarely(&mut self, start: usize, len: usize) -> Result<(Window<'_>, bool), Full> {
         let rotated = self.make_room(start.saturating_add(len))?;
         let start = if rotated { 0 } else { start };
-        let end = start.saturating_add(len).min(self.size());
-        Ok((self.place(start, end), rotated))
+        let len = len.min(self.size().saturating_sub(start));
+        Ok((self.place(start, len), rotated))
     }
 
-    /// A record's place in the store buffer.
+    /// A record's place in the store buffer, which has it.
     #[inline]
-    fn place(&mut self, start: usize, end: usize) -> Window<'_> {
-        let before = core::mem::replace(&mut self.stored, end);
+    fn place(&mut self, start: usize, len: usize) -> Window<'_> {
+        let before = core::mem::replace(&mut self.stored, start.wrapping_add(len));
         let mut buffer = self.store.window();
         // What was there must not shine through the gap: a word, of which the
         // header then takes the rest. Now, because a store to the end of the last
         // record before its data, in order, waits for memory far ahead.
         buffer.set(before, [0; ALIGNMENT]);
-        buffer.split_at(start).1.split_at(end.wrapping_sub(start)).0
+        buffer.split_at(start).1.split_at(len).0
     }
 
     /// Rotates if the store buffer does not reach to `end`, unless it is empty,
