@@ -137,12 +137,13 @@ fn is_known(finding: &Finding) -> bool {
         return false;
     }
     let lock = |ordinal: &str| {
-        let line = finding.quote.iter().find(|line| line.trim_start().starts_with(ordinal))?;
-        // " 1st 0xfffff80003b8e240 ufs (ufs) @ /usr/src/sys/kern/vfs_mount.c:1276"
-        let (name, _) = line.split_once(" 0x")?.1.split_once(' ')?.1.split_once(" (")?;
+        // " 1st 0xfffff80003b8e240 ufs (ufs) @ /usr/src/sys/kern/vfs_mount.c:1276"; the echo of
+        // what we type may stand before it.
+        let lock = finding.quote.iter().find_map(|line| line.split_once(ordinal))?.1;
+        let (name, _) = lock.split_once(' ')?.1.split_once(" (")?;
         Some(name)
     };
-    let (Some(first), Some(second)) = (lock("1st"), lock("2nd")) else {
+    let (Some(first), Some(second)) = (lock(" 1st 0x"), lock(" 2nd 0x")) else {
         return false;
     };
     let is_ours = |line: &String| OUR_FRAME.as_ref().is_none_or(|frame| frame.is_match(line));
@@ -238,6 +239,14 @@ mod tests {
         let mut torn = reversal("ufs", "devfs", "sys_pol{\"device\":\"/dev/bpfrs%d");
         torn[0].insert_str(0, "@bpfrs 7 00");
         assert_eq!(find_owned(&torn), []);
+        // Torn by the echo of what we type.
+        let mut torn = reversal("filedesc structure", "devfs", "vn_poll");
+        torn[1].insert_str(0, "echo \"@status 8 ");
+        torn.insert(2, "$s\"".into());
+        assert_eq!(find_owned(&torn), []);
+        let mut torn = reversal("bpfrs", "devfs", "vn_poll");
+        torn[1].insert_str(0, "echo \"@status 8 ");
+        assert_eq!(find_owned(&torn).len(), 1);
         // Known locks, but the other way round for one of them.
         assert_eq!(find_owned(&reversal("devfs", "tmpfs", "vfs_mount")).len(), 1);
     }

@@ -21,7 +21,8 @@ use crate::machine::{Environment, Hardware, Machine};
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// A guest that says nothing for so long while it boots says nothing any more.
 const BOOT_SILENCE: Duration = Duration::from_secs(90);
-/// The kernel prints when it likes, and may tear the line that we wait for: ask again.
+/// The kernel prints when it likes, and may tear the line that we wait for: ask again when there
+/// was none for so long.
 const NUDGE: Duration = Duration::from_secs(15);
 
 /// How a command ended.
@@ -258,9 +259,13 @@ impl Shell {
                 }
                 Err(Nothing::Late) if Instant::now() >= deadline => return End::Late,
                 Err(Nothing::Late) => {
-                    // The incomplete last line was looked at, too, but will be once more.
+                    // The incomplete last line was looked at, too, but will be once more. While
+                    // there are others the command runs, and our echo would tear them.
+                    let silent = seen == self.machine.console.position();
                     seen = self.machine.console.position();
-                    let _ = self.machine.send(&tell);
+                    if silent {
+                        let _ = self.machine.send(&tell);
+                    }
                 }
             }
         }
