@@ -124,12 +124,10 @@ impl<'call> Packet<'call> {
     /// Copies as much as fits into `to`, from `offset`; returns how much.
     #[inline]
     pub fn copy(&self, offset: usize, to: Window<'_>) -> usize {
-        // The first mbuf has it all, as a rule.
-        if self.header.is_empty()
-            && let Some(first) = self.first.get(offset..).and_then(|first| first.get(..to.len()))
-        {
-            to.put(first);
-            return first.len();
+        // The window has it all, as a rule.
+        if let Some(bytes) = self.window.get(offset..).and_then(|rest| rest.get(..to.len())) {
+            to.put(bytes);
+            return bytes.len();
         }
         let len = to.len().min(self.len.saturating_sub(offset));
         let (to, _) = to.split_at(len);
