@@ -472,6 +472,21 @@ impl<M: Memory> Emitter<'_, '_, M> {
         Condition::NOT_EQUAL
     }
 
+    /// Compares what was loaded to eax: in the order of the packet, if A is
+    /// not used any more.
+    fn compare(&mut self, size: u8, mask: u32, compare: Compare, k: u32, used: bool) {
+        let raw = matches!(compare, Compare::Equal | Compare::Bits) && fits(size, k) && !used;
+        let order = |value| if raw { swap(size, value) } else { value };
+        if !raw {
+            self.swap_a(size);
+        }
+        if mask != u32::MAX {
+            self.put32(&[0x25], order(mask)); // and eax, mask
+        }
+        let opcode = if compare == Compare::Bits { 0xa9 } else { 0x3d };
+        self.put32(&[opcode], order(k)); // test or cmp eax, k
+    }
+
     /// Whether A is used after this one of the ways out.
     fn uses_a(&self, yes: Exit, no: Exit) -> bool {
         self.steps.a_is_used(yes) || self.steps.a_is_used(no)
@@ -498,20 +513,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
             Step::Test { load, mask, compare, k, yes, no } => {
                 self.need_load(load, load.at);
                 self.load_raw(load, To::Eax);
-                // In the order of the packet, if nobody looks at A after it.
-                let fits = fits(load.size, k);
-                let raw = matches!(compare, Compare::Equal | Compare::Bits)
-                    && fits
-                    && !self.uses_a(yes, no);
-                let order = |value| if raw { swap(load.size, value) } else { value };
-                if !raw {
-                    self.swap_a(load.size);
-                }
-                if mask != u32::MAX {
-                    self.put32(&[0x25], order(mask)); // and eax, mask
-                }
-                let opcode = if compare == Compare::Bits { 0xa9 } else { 0x3d };
-                self.put32(&[opcode], order(k)); // test or cmp eax, k
+                self.compare(load.size, mask, compare, k, self.uses_a(yes, no));
                 self.branch(condition(compare), yes, no);
             }
             Step::Pair { load, second, mask, k, yes, no } => {

@@ -284,16 +284,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     ) -> Option<()> {
         let place = self.place(flat, fact, load, load.at)?;
         self.field(place, load, EAX);
-        let raw = matches!(compare, Compare::Equal | Compare::Bits) && fits(load.size, k);
-        let order = |value| if raw { swap(load.size, value) } else { value };
-        if !raw {
-            self.swap_a(load.size);
-        }
-        if mask != u32::MAX {
-            self.put32(&[0x25], order(mask)); // and eax, mask
-        }
-        let opcode = if compare == Compare::Bits { 0xa9 } else { 0x3d };
-        self.put32(&[opcode], order(k)); // test or cmp eax, k
+        self.compare(load.size, mask, compare, k, false);
         self.set_if(condition(compare), EDX);
         Some(())
     }
