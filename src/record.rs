@@ -252,6 +252,36 @@ pub fn append(
     format: Format,
     clock: &mut Clock,
 ) -> core::result::Result<Appended, Full> {
+    if format.compat32 {
+        return append_rarely(buffers, packet, snaplen, hdrlen, format, clock);
+    }
+    // What the compiler knows need not be looked up.
+    append_as(buffers, packet, snaplen, hdrlen, Format { compat32: false, ..format }, clock)
+}
+
+/// The same for a 32-bit process.
+#[cold]
+#[inline(never)]
+fn append_rarely(
+    buffers: &mut Buffers,
+    packet: &Packet<'_>,
+    snaplen: usize,
+    hdrlen: usize,
+    format: Format,
+    clock: &mut Clock,
+) -> core::result::Result<Appended, Full> {
+    append_as(buffers, packet, snaplen, hdrlen, format, clock)
+}
+
+#[inline(always)]
+fn append_as(
+    buffers: &mut Buffers,
+    packet: &Packet<'_>,
+    snaplen: usize,
+    hdrlen: usize,
+    format: Format,
+    clock: &mut Clock,
+) -> core::result::Result<Appended, Full> {
     let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
     let (record, rotated) = buffers.reserve(wanted, format.alignment())?;
     let cut = record.len() < wanted;

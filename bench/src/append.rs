@@ -79,9 +79,11 @@ fn bpfrs(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut Buffers) -> usiz
     let format = format();
     // From the beginning of the buffer, as the limit does: the same caches.
     buffers.reset();
+    // The clock is the packet's, and for all descriptors.
+    let mut clock = Clock::new();
     for packet in packets {
         let hdrlen = format.hdrlen(ETHERNET);
-        let appended = record::append(buffers, packet, snaplen, hdrlen, format, &mut Clock::new());
+        let appended = record::append(buffers, packet, snaplen, hdrlen, format, &mut clock);
         if appended != Ok(Appended { rotated: false, cut: false }) {
             // The reader is fast.
             buffers.reset();
