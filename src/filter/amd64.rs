@@ -137,6 +137,7 @@ fn emit<M: Memory>(steps: &Steps<'_, M>, buffer: &mut [u8]) -> Option<(usize, us
         fixed: 0,
         table_bytes: 0,
         scratch: steps.insns.iter().any(|insn| matches!(insn.code, LD_MEM | LDX_MEM)),
+        asks_len: steps.insns.iter().any(|insn| matches!(insn.code, LD_LEN | LDX_LEN)),
         next: None,
     };
     // Few programs can be flat: the code behind it does everything.
@@ -164,6 +165,8 @@ struct Emitter<'e, 'p, M: Memory> {
     fixed: usize,
     table_bytes: u32,
     scratch: bool,
+    /// The program asks for the packet's length.
+    asks_len: bool,
     /// The instruction whose code comes next.
     next: Option<u32>,
 }
@@ -217,14 +220,14 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     fn program(&mut self) {
         let other = self.at as u32;
-        let (a, x) = self.steps.starts_with();
-        if a {
+        let start = Exit::Go(0);
+        if self.steps.a_is_used(start) {
             self.put(&[0x31, 0xc0]); // xor eax, eax
         }
-        if x {
+        if self.steps.x_is_used(start) {
             self.put(&[0x31, 0xc9]); // xor ecx, ecx
         }
-        if self.asks_len() {
+        if self.asks_len {
             self.put(&[0x41, 0x89, 0xd0]); // mov r8d, edx
         }
         if self.scratch {
@@ -273,11 +276,6 @@ impl<M: Memory> Emitter<'_, '_, M> {
             }
         }
         Some(())
-    }
-
-    /// Whether the program asks for the packet's length.
-    fn asks_len(&self) -> bool {
-        self.steps.insns.iter().any(|insn| matches!(insn.code, LD_LEN | LDX_LEN))
     }
 
     /// From here the instruction is reached.
@@ -399,18 +397,18 @@ impl<M: Memory> Emitter<'_, '_, M> {
                 1
             }
         };
-        match load.size {
+        // [rdi + at] or [rdi + rcx + at]
+        let (base, sib): (u8, &[u8]) = if load.indirect { (4, &[0x0f]) } else { (7, &[]) };
+        self.fetch(load.size, register, base, sib, load.at);
+    }
+
+    /// Loads 1, 2 or 4 bytes.
+    fn fetch(&mut self, size: u8, register: u8, base: u8, sib: &[u8], at: u32) {
+        match size {
             1 => self.put(&[0x0f, 0xb6]), // movzx, byte
             2 => self.put(&[0x0f, 0xb7]), // movzx, word
             _ => self.put(&[0x8b]),       // mov
         }
-        // [rdi + at] or [rdi + rcx + at]
-        let (base, sib): (u8, &[u8]) = if load.indirect { (4, &[0x0f]) } else { (7, &[]) };
-        self.address(register, base, sib, load.at);
-    }
-
-    /// The end of an instruction with a register and an address.
-    fn address(&mut self, register: u8, base: u8, sib: &[u8], at: u32) {
         let short = i8::try_from(at);
         self.put(&[if short.is_ok() { 0x40 } else { 0x80 } | register << 3 | base]);
         self.put(sib);

@@ -346,15 +346,17 @@ impl<'p, M: Memory> Steps<'p, M> {
         }
     }
 
-    /// Whether A and X are used before they are set.
-    pub(crate) fn starts_with(&self) -> (bool, bool) {
-        self.facts.first().map_or((true, true), |fact| (fact.a_is_used, fact.x_is_used))
+    /// … and that of X.
+    pub(crate) fn x_is_used(&self, exit: Exit) -> bool {
+        match exit {
+            Exit::Return(_) => false,
+            Exit::Go(pc) => self.facts.get(pc as usize).is_none_or(|fact| fact.x_is_used),
+        }
     }
 
     /// Whether neither A nor X is used at the end of this way.
     fn forgets(&self, exit: Exit) -> bool {
-        let Exit::Go(pc) = exit else { return true };
-        self.facts.get(pc as usize).is_some_and(|fact| !fact.a_is_used && !fact.x_is_used)
+        !self.a_is_used(exit) && !self.x_is_used(exit)
     }
 
     fn exit(&self, pc: u32, distance: u8) -> Exit {

@@ -93,16 +93,12 @@ impl<M: Memory> Flat<M> {
         self.need = self.need.max(end);
     }
 
-    /// Where the number is that says whether this way is taken. `after` holds
-    /// at its end.
-    fn target(&mut self, exit: Exit, after: Fact) -> Option<&mut Option<u8>> {
+    /// This way leads somewhere, and `after` holds at its end.
+    fn arrive(&mut self, exit: Exit, after: Fact) -> Option<()> {
         match exit {
             Exit::Return(amount) => {
-                if self.amount != 0 && self.amount != amount {
-                    return None;
-                }
-                self.amount = amount;
-                Some(&mut self.accept)
+                let known = core::mem::replace(&mut self.amount, amount);
+                (known == 0 || known == amount).then_some(())
             }
             Exit::Go(pc) => {
                 let fact = self.facts.get_mut(pc as usize)?;
@@ -112,8 +108,16 @@ impl<M: Memory> Flat<M> {
                 } else {
                     *fact = Fact { reached: true, mask: None, ..after };
                 }
-                Some(&mut fact.mask)
+                Some(())
             }
+        }
+    }
+
+    /// Where the number is that says whether this way is taken.
+    fn mask(&mut self, exit: Exit) -> Option<&mut Option<u8>> {
+        match exit {
+            Exit::Return(_) => Some(&mut self.accept),
+            Exit::Go(pc) => Some(&mut self.facts.get_mut(pc as usize)?.mask),
         }
     }
 }
@@ -132,7 +136,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     fn try_flat(&mut self) -> Option<()> {
         let steps = self.steps.steps();
         // The packet's length is in edx, and lost here.
-        if self.asks_len() || !(2..=STEPS).contains(&steps.len()) {
+        if self.asks_len || !(2..=STEPS).contains(&steps.len()) {
             return None;
         }
         // A tag of a VLAN, or none: it is the same for all packets of a link.
@@ -193,6 +197,8 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     fn flat_step(&mut self, flat: &mut Flat<M>, fact: Fact, step: &Step) -> Option<()> {
         let mut after = Fact { a: None, ..fact };
+        // Of a header that only who is no fragment looks at.
+        let mut length = None;
         let (yes, no) = match *step {
             Step::Test { load, mask, compare, k, yes, no } => {
                 self.question(flat, fact, (load, mask), compare, k)?;
@@ -231,30 +237,15 @@ impl<M: Memory> Emitter<'_, '_, M> {
             Step::Fragment { header, yes, no } => {
                 self.flat_flags(flat, header);
                 self.set_if(Condition::NOT_EQUAL, EDX);
-                if let Some(mask) = fact.mask {
-                    self.two(AND, EDX, mask);
-                }
-                // A fragment's header is not looked at.
-                let header = Some(header.len);
-                self.or_else(flat, Fact { header, ..after }, [EDX; 1], Exit::Go(no))?;
-                return self.lead(flat, after, EDX, yes);
+                length = Some(header.len);
+                (yes, Exit::Go(no))
             }
             Step::Transport { protocol, k, header, yes, no } => {
-                self.flat_one_of(flat, fact, protocol, k)?;
-                self.flat_flags(flat, header);
-                self.set_if(Condition::EQUAL, EAX);
-                self.two(AND, EDX, EAX);
-                after.header = Some(header.len);
+                self.flat_transport(flat, &mut after, protocol, k, Some(header))?;
                 (Exit::Go(yes), no)
             }
             Step::Ports { protocol, protocols, header, load, second, k, yes, no } => {
-                self.flat_one_of(flat, fact, protocol, protocols)?;
-                if let Some(header) = header {
-                    self.flat_flags(flat, header);
-                    self.set_if(Condition::EQUAL, EAX);
-                    self.two(AND, EDX, EAX);
-                    after.header = Some(header.len);
-                }
+                self.flat_transport(flat, &mut after, protocol, protocols, header)?;
                 self.flat_pair(flat, after, load, second, u32::MAX, k)?;
                 self.two(AND, EDX, EAX);
                 (yes, no)
@@ -269,7 +260,8 @@ impl<M: Memory> Emitter<'_, '_, M> {
         if let Some(mask) = fact.mask {
             self.two(AND, EDX, mask);
         }
-        self.or_else(flat, after, [EDX; 1], no)?;
+        let otherwise = Fact { header: length.or(after.header), ..after };
+        self.or_else(flat, otherwise, &[EDX], no)?;
         self.lead(flat, after, EDX, yes)
     }
 
@@ -309,7 +301,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
             self.two(AND, EDX, mask);
             self.two(AND, ECX, mask);
         }
-        self.or_else(flat, fact, [EDX, ECX], no)?;
+        self.or_else(flat, fact, &[EDX, ECX], no)?;
         self.lead(flat, fact, EDX, yes)?;
         if load.size == 1 && second == IPV6_FRAGMENT {
             self.put(&[0x84, 0xc9]); // test cl, cl
@@ -338,6 +330,26 @@ impl<M: Memory> Emitter<'_, '_, M> {
                 self.equals(swap(load.size, other), ECX);
                 self.two(OR, EDX, ECX);
             }
+        }
+        Some(())
+    }
+
+    /// dl = whether it is one of the protocols, and no fragment. X is its
+    /// header's length.
+    fn flat_transport(
+        &mut self,
+        flat: &mut Flat<M>,
+        fact: &mut Fact,
+        protocol: Load,
+        k: [u32; 3],
+        header: Option<Header>,
+    ) -> Option<()> {
+        self.flat_one_of(flat, *fact, protocol, k)?;
+        if let Some(header) = header {
+            self.flat_flags(flat, header);
+            self.set_if(Condition::EQUAL, EAX);
+            self.two(AND, EDX, EAX);
+            fact.header = Some(header.len);
         }
         Some(())
     }
@@ -405,28 +417,17 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     /// Loads a field, in the order of the packet.
     fn field(&mut self, place: Place, load: Load, to: u8) {
-        match load.size {
-            1 => self.put(&[0x0f, 0xb6]), // movzx, byte
-            2 => self.put(&[0x0f, 0xb7]), // movzx, word
-            _ => self.put(&[0x8b]),       // mov
-        }
         // [rdi + at], [rdi + 4 * rcx + at] or [rdi + rcx + at - first]
         let (base, sib, at): (u8, &[u8], u32) = match place {
             Place::Window => (7, &[], load.at),
             Place::Header => (4, &[0x8f], load.at),
             Place::Far(first) => (4, &[0x0f], load.at.wrapping_sub(first)),
         };
-        self.address(to, base, sib, at);
+        self.fetch(load.size, to, base, sib, at);
     }
 
     /// The way that is taken if none of these is.
-    fn or_else<const N: usize>(
-        &mut self,
-        flat: &mut Flat<M>,
-        fact: Fact,
-        taken: [u8; N],
-        no: Exit,
-    ) -> Option<()> {
+    fn or_else(&mut self, flat: &mut Flat<M>, fact: Fact, taken: &[u8], no: Exit) -> Option<()> {
         if no == Exit::Return(0) {
             if let Some(mask) = fact.mask {
                 flat.give(mask);
@@ -443,15 +444,14 @@ impl<M: Memory> Emitter<'_, '_, M> {
             }
         };
         for taken in taken {
-            self.two(XOR, mask, taken);
+            self.two(XOR, mask, *taken);
         }
-        match flat.target(no, fact)? {
-            Some(other) => {
-                let other = *other;
-                self.two(OR, other, mask);
-                flat.give(mask);
-            }
-            place @ None => *place = Some(mask),
+        flat.arrive(no, fact)?;
+        if let Some(other) = *flat.mask(no)? {
+            self.two(OR, other, mask);
+            flat.give(mask);
+        } else {
+            *flat.mask(no)? = Some(mask);
         }
         Some(())
     }
@@ -461,12 +461,13 @@ impl<M: Memory> Emitter<'_, '_, M> {
         if exit == Exit::Return(0) {
             return Some(());
         }
-        if let Some(mask) = *flat.target(exit, fact)? {
+        flat.arrive(exit, fact)?;
+        if let Some(mask) = *flat.mask(exit)? {
             self.two(OR, mask, taken);
         } else {
             let mask = flat.take()?;
             self.two(MOV, mask, taken);
-            *flat.target(exit, fact)? = Some(mask);
+            *flat.mask(exit)? = Some(mask);
         }
         Some(())
     }
