@@ -23,7 +23,7 @@ use crate::kpi::mbuf::Packet;
 use crate::kpi::user::{Read, Uio};
 use crate::kpi::{process, stats, tunable};
 use crate::program::Program;
-use crate::record::{self, Appended, Clock, Format, Tstamp};
+use crate::record::{Appended, Clock, Format, Record, Tstamp};
 use crate::tap::{self, Attachment};
 
 /// One open. Found through `si_drv1` and the file's private value.
@@ -630,8 +630,8 @@ impl BpfD {
             return false;
         };
         let hdrlen = format.hdrlen(attachment.link_hdrlen());
-        let appended = record::append(buffers, packet, snaplen, hdrlen, format, clock);
-        let Ok(Appended { rotated, cut }) = appended else {
+        let record = Record { packet, snaplen, hdrlen, format };
+        let Ok(Appended { rotated, cut }) = record.append(buffers, clock) else {
             count(&counters.dropped, 1);
             count(&counters.copying, buffers.with_reader().into());
             return false;

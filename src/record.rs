@@ -238,58 +238,67 @@ pub struct Appended {
     pub cut: bool,
 }
 
-/// Appends a record of at most `snaplen` bytes of the packet, behind a header
-/// of `hdrlen`.
-///
-/// # Errors
-/// [`Full`] if the packet is lost.
-#[inline]
-pub fn append(
-    buffers: &mut Buffers,
-    packet: &Packet<'_>,
-    snaplen: usize,
-    hdrlen: usize,
-    format: Format,
-    clock: &mut Clock,
-) -> core::result::Result<Appended, Full> {
-    if format.compat32 {
-        return append_rarely(buffers, packet, snaplen, hdrlen, format, clock);
+/// A record to be made.
+#[derive(Clone, Copy)]
+pub struct Record<'p> {
+    /// Of what packet.
+    pub packet: &'p Packet<'p>,
+    /// At most so many bytes of it.
+    pub snaplen: usize,
+    /// Behind a header of so many bytes.
+    pub hdrlen: usize,
+    /// What the header looks like.
+    pub format: Format,
+}
+
+impl Record<'_> {
+    /// Appends it.
+    ///
+    /// # Errors
+    /// [`Full`] if the packet is lost.
+    #[inline]
+    pub fn append(
+        self,
+        buffers: &mut Buffers,
+        clock: &mut Clock,
+    ) -> core::result::Result<Appended, Full> {
+        if !self.format.compat32
+            && let Some(place) = buffers.room(self.len(), ALIGNMENT)
+        {
+            self.write(place, clock);
+            return Ok(Appended { rotated: false, cut: false });
+        }
+        self.append_rarely(buffers, clock)
     }
-    // What the compiler knows need not be looked up.
-    append_as(buffers, packet, snaplen, hdrlen, Format { compat32: false, ..format }, clock)
-}
 
-/// The same for a 32-bit process.
-#[cold]
-#[inline(never)]
-fn append_rarely(
-    buffers: &mut Buffers,
-    packet: &Packet<'_>,
-    snaplen: usize,
-    hdrlen: usize,
-    format: Format,
-    clock: &mut Clock,
-) -> core::result::Result<Appended, Full> {
-    append_as(buffers, packet, snaplen, hdrlen, format, clock)
-}
+    /// The same for a 32-bit process, for a full buffer, or a user's: apart, so
+    /// that what the compiler knows as a rule is not looked up.
+    #[cold]
+    #[inline(never)]
+    fn append_rarely(
+        self,
+        buffers: &mut Buffers,
+        clock: &mut Clock,
+    ) -> core::result::Result<Appended, Full> {
+        let (place, rotated) = buffers.reserve(self.len(), self.format.alignment())?;
+        let cut = place.len() < self.len();
+        self.write(place, clock);
+        Ok(Appended { rotated, cut })
+    }
 
-#[inline(always)]
-fn append_as(
-    buffers: &mut Buffers,
-    packet: &Packet<'_>,
-    snaplen: usize,
-    hdrlen: usize,
-    format: Format,
-    clock: &mut Clock,
-) -> core::result::Result<Appended, Full> {
-    let wanted = hdrlen.saturating_add(snaplen.min(packet.len()));
-    let (record, rotated) = buffers.reserve(wanted, format.alignment())?;
-    let cut = record.len() < wanted;
-    let (header, data) = record.split_at(hdrlen);
-    let stamp = format.tstamp.present(clock, packet);
-    format.write_header(header, stamp, hdrlen, data.len(), packet.len());
-    packet.copy(0, data);
-    Ok(Appended { rotated, cut })
+    /// Its length, header included.
+    #[inline]
+    fn len(&self) -> usize {
+        self.hdrlen.saturating_add(self.snaplen.min(self.packet.len()))
+    }
+
+    #[inline]
+    fn write(&self, place: Window<'_>, clock: &mut Clock) {
+        let (header, data) = place.split_at(self.hdrlen);
+        let stamp = self.format.tstamp.present(clock, self.packet);
+        self.format.write_header(header, stamp, self.hdrlen, data.len(), self.packet.len());
+        self.packet.copy(0, data);
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bpfrs::buffer::{ALIGNMENT, Buffers, align};
 use bpfrs::kpi::host::Chain;
 use bpfrs::kpi::mbuf::Packet;
-use bpfrs::record::{self, Appended, Clock, Format, Tstamp};
+use bpfrs::record::{Appended, Clock, Format, Record, Tstamp};
 use serde::{Deserialize, Serialize};
 
 /// `BPF_T_NONE`: the clock costs more than the append.
@@ -83,8 +83,8 @@ fn bpfrs(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut Buffers) -> usiz
     let mut clock = Clock::new();
     for packet in packets {
         let hdrlen = format.hdrlen(ETHERNET);
-        let appended = record::append(buffers, packet, snaplen, hdrlen, format, &mut clock);
-        if appended != Ok(Appended { rotated: false, cut: false }) {
+        let record = Record { packet, snaplen, hdrlen, format };
+        if record.append(buffers, &mut clock) != Ok(Appended { rotated: false, cut: false }) {
             // The reader is fast.
             buffers.reset();
         }
