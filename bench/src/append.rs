@@ -18,7 +18,7 @@ const ETHERNET: u32 = 14;
 /// What the driver's default grows to with libpcap.
 const BUFFER: usize = 512 * 1024;
 const PACKETS: usize = 2000;
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 20;
 
 /// ns for each packet.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -31,7 +31,7 @@ enum Options {
         #[arg(long)]
         out: PathBuf,
         /// How often each layout has its turn
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 9)]
         turns: usize,
         /// This program, linked in different orders
         #[arg(required = true)]
