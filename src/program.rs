@@ -43,7 +43,13 @@ impl Program {
     }
 
     /// Runs the program: how many bytes of the packet to keep, 0 for none.
+    #[inline]
     pub fn run<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
+        self.filter.constant().unwrap_or_else(|| self.run_machine(packet))
+    }
+
+    #[inline(never)]
+    fn run_machine<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
         let code = self.code.as_ref();
         let result = code.and_then(|code| code.run(packet.window(), packet.wire_len()));
         result.unwrap_or_else(|| self.filter.run(packet))

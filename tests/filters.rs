@@ -285,6 +285,28 @@ fn random_programs_have_every_kind() {
     }
 }
 
+/// Only what begins with its answer needs no machine.
+#[test]
+fn a_return_needs_no_machine() {
+    support::run(|| {
+        let frame: &[u8] = &[0; 60];
+        for k in [0, 7, u32::MAX] {
+            // What is behind it is not reached.
+            for insns in [vec![insn(RET, 0, 0, k)], vec![insn(RET, 0, 0, k), NO]] {
+                let program = compile(&insns);
+                assert_eq!(program.filter().constant(), Some(k));
+                assert_eq!(program.run(frame), k);
+            }
+        }
+        let question = vec![insn(LDB, 0, 0, 60), YES];
+        for insns in [question, vec![insn(RET_A, 0, 0, 7)]] {
+            let program = compile(&insns);
+            assert_eq!(program.filter().constant(), None);
+            assert_eq!(program.run(frame), 0, "runs {insns:?}");
+        }
+    });
+}
+
 /// Without memory the reference runs the program.
 #[test]
 fn without_memory_a_program_is_interpreted() {

@@ -7,6 +7,7 @@ use crate::Insn;
 use crate::amd64::Code;
 use crate::compile::Threaded;
 use crate::memory::Memory;
+use crate::opcode::RET_K;
 use crate::packet::Packet;
 use crate::reference::{self, State};
 use crate::step::{Kind, Steps};
@@ -38,6 +39,13 @@ impl<M: Memory> Program<M> {
             Some(threaded) => threaded.code(&self.insns).run(packet),
             None => self.run_reference(packet),
         }
+    }
+
+    /// What it says of every packet, if it begins with `ret k`: tcpdump
+    /// without an expression.
+    #[inline]
+    pub fn constant(&self) -> Option<u32> {
+        self.insns.first().filter(|insn| insn.code == RET_K).map(|insn| insn.k)
     }
 
     /// The program as a function of amd64: see [`amd64`](crate::amd64) for how it is called.
