@@ -114,11 +114,9 @@ impl Clock {
 
     fn uptime(&mut self, wanted: Quality, packet: &Packet<'_>) -> Bintime {
         if self.best < wanted {
-            (self.uptime, self.best) = match packet.stamp() {
-                Some(stamp) => (stamp, Quality::External),
-                None if wanted == Quality::Fast => (time::uptime_fast(), wanted),
-                None => (time::uptime(), wanted),
-            };
+            let (uptime, stamped) = packet.time(wanted == Quality::Fast);
+            self.uptime = uptime;
+            self.best = if stamped { Quality::External } else { wanted };
         }
         self.uptime
     }

@@ -56,6 +56,13 @@ struct bpfrs_bintime {
 	uint64_t	bt_frac;
 };
 
+/* What every filter looks at of an mbuf(9) chain. */
+struct bpfrs_mbuf_look {
+	const void	*ml_data;	/* of the first mbuf; NULL: not mapped */
+	size_t		ml_first;	/* bytes there */
+	size_t		ml_length;	/* of the whole chain */
+};
+
 /* What a tap needs to know of an interface. */
 struct bpfrs_tap_info {
 	uint32_t	ti_dlt;		/* DLT_* of the frames */
@@ -390,12 +397,14 @@ void	 bpfrs_kpi_tap_off(struct bpfrs_if *);
 size_t	 bpfrs_kpi_tap_names(u_int max, u_int *count, char *names, size_t size);
 
 /* mbuf(9) chains, read only. */
-size_t	 bpfrs_kpi_mbuf_length(const struct mbuf *);
-size_t	 bpfrs_kpi_mbuf_first(const struct mbuf *, const void **);
+void	 bpfrs_kpi_mbuf_look(const struct mbuf *, struct bpfrs_mbuf_look *);
 void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
 	    void *);
-/* The time since boot that its card or its driver gave it; 0: none did. */
-int	 bpfrs_kpi_mbuf_time(const struct mbuf *, struct bpfrs_bintime *);
+/* The time since boot: what its card or its driver gave it (1), or now (0). */
+#define	BPFRS_TIME_PRECISE	0
+#define	BPFRS_TIME_FAST		1		/* as of the last tick */
+int	 bpfrs_kpi_mbuf_time(const struct mbuf *, int how,
+	    struct bpfrs_bintime *);
 
 /*
  * A packet that write(2) builds: one mbuf(9) of len bytes, link header first.
@@ -414,9 +423,6 @@ int	 bpfrs_kpi_packet_output(struct bpfrs_if *, struct mbuf *,
 	    const struct bpfrs_output *);
 
 /* Time. */
-#define	BPFRS_TIME_PRECISE	0
-#define	BPFRS_TIME_FAST		1
-void	 bpfrs_kpi_uptime(int how, struct bpfrs_bintime *);
 void	 bpfrs_kpi_boottime(struct bpfrs_bintime *);
 int	 bpfrs_kpi_timeval2ticks(int64_t sec, int64_t usec, int *ticks);
 int	 bpfrs_kpi_hz(void);

@@ -9,6 +9,7 @@
 //! before the reader shows what happens to it.)
 
 use std::ffi::{c_char, c_int, c_ulong, c_void};
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use bpfrs::kpi::host::Driver;
 use bpfrs::kpi::stats;
 use bpfrs_sys::bpfrs_const::*;
 use bpfrs_sys::bpfrs_ioc::*;
-use bpfrs_sys::{self as sys, bpfrs_if, bpfrs_monitor, cdev, knote, mbuf, uio};
+use bpfrs_sys::{self as sys, bpfrs_if, bpfrs_mbuf_look, bpfrs_monitor, cdev, knote, mbuf, uio};
 
 /// What `host::load_driver` takes.
 pub(crate) const LEGACY: Driver = Driver {
@@ -382,7 +383,9 @@ unsafe extern "C" fn legacy_tap(
         unsafe {
             sys::bpfrs_kpi_monitor_lock((*state).lock);
             (*state).received += 1;
-            let len = header_len + sys::bpfrs_kpi_mbuf_length(chain);
+            let mut look = MaybeUninit::<bpfrs_mbuf_look>::uninit();
+            sys::bpfrs_kpi_mbuf_look(chain, look.as_mut_ptr());
+            let len = header_len + look.assume_init().ml_length;
             if !(*state).reject && (*state).length == 0 && HEADER + len <= (*state).size {
                 let buffer = (*state).buffer;
                 buffer.write_bytes(0, HEADER);

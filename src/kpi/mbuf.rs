@@ -59,19 +59,19 @@ impl<'call> Packet<'call> {
         chain: *const sys::mbuf,
         start: &'call mut Start,
     ) -> Self {
-        let mut data = core::ptr::null();
+        let mut look = MaybeUninit::uninit();
         // SAFETY: the chain is valid.
-        let first_len = unsafe { sys::bpfrs_kpi_mbuf_first(chain, &raw mut data) };
-        let first: &[u8] = if data.is_null() {
+        unsafe { sys::bpfrs_kpi_mbuf_look(chain, look.as_mut_ptr()) };
+        // SAFETY: written by the call.
+        let look: sys::bpfrs_mbuf_look = unsafe { look.assume_init() };
+        let first: &[u8] = if look.ml_data.is_null() {
             &[]
         } else {
-            // SAFETY: the first mbuf has first_len bytes at data, unchanged
+            // SAFETY: the first mbuf has ml_first bytes at ml_data, unchanged
             // and mapped for 'call.
-            unsafe { core::slice::from_raw_parts(data.cast(), first_len as usize) }
+            unsafe { core::slice::from_raw_parts(look.ml_data.cast(), look.ml_first) }
         };
-        // SAFETY: the chain is valid.
-        let chain_len = unsafe { sys::bpfrs_kpi_mbuf_length(chain) } as usize;
-        let len = header.len().saturating_add(chain_len);
+        let len = header.len().saturating_add(look.ml_length);
         let window = if header.is_empty() { first } else { start.fill(header, first) };
         Packet { header, chain, first, len, window, call: PhantomData }
     }
@@ -86,14 +86,17 @@ impl<'call> Packet<'call> {
         self.len == 0
     }
 
-    /// The time since boot that its card or its driver gave it.
-    pub fn stamp(&self) -> Option<Bintime> {
+    /// The time since boot: what its card or its driver gave it, which is
+    /// said, or now, exact (binuptime(9)) or as of the last tick
+    /// (getbinuptime(9)).
+    pub fn time(&self, fast: bool) -> (Bintime, bool) {
+        let how = if fast { sys::BPFRS_TIME_FAST } else { sys::BPFRS_TIME_PRECISE };
         let mut stamped = false;
-        let stamp = time::read(|stamp| {
-            // SAFETY: the chain is valid for 'call, and `stamp` for this one.
-            stamped = unsafe { sys::bpfrs_kpi_mbuf_time(self.chain, stamp) } != 0;
+        let time = time::read(|time| {
+            // SAFETY: the chain is valid for 'call, and `time` for this one.
+            stamped = unsafe { sys::bpfrs_kpi_mbuf_time(self.chain, how, time) } != 0;
         });
-        stamped.then_some(stamp)
+        (time, stamped)
     }
 
     /// The first bytes, as many as are in a row.

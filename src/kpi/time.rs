@@ -39,21 +39,9 @@ pub(super) fn read(clock: impl FnOnce(*mut sys::bpfrs_bintime)) -> Bintime {
     Bintime { sec: now.bt_sec, frac: now.bt_frac }
 }
 
-/// The time since boot, exact: binuptime(9).
-pub fn uptime() -> Bintime {
-    // SAFETY: the pointer is valid for the call; allowed in any context.
-    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_PRECISE, now) })
-}
-
-/// The time since boot as of the last tick: getbinuptime(9).
-pub fn uptime_fast() -> Bintime {
-    // SAFETY: as above.
-    read(|now| unsafe { sys::bpfrs_kpi_uptime(sys::BPFRS_TIME_FAST, now) })
-}
-
 /// The time of boot: what makes an uptime a time of day.
 pub fn boottime() -> Bintime {
-    // SAFETY: as above.
+    // SAFETY: the pointer is valid for the call; allowed in any context.
     read(|now| unsafe { sys::bpfrs_kpi_boottime(now) })
 }
 

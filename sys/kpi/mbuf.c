@@ -12,26 +12,21 @@
 #include "../kpi.h"
 #include "../shim.h"
 
-size_t
-bpfrs_kpi_mbuf_length(const struct mbuf *m)
+void
+bpfrs_kpi_mbuf_look(const struct mbuf *m, struct bpfrs_mbuf_look *out)
 {
 
-	return (m_length(__DECONST(struct mbuf *, m), NULL));
-}
-
-size_t
-bpfrs_kpi_mbuf_first(const struct mbuf *m, const void **data)
-{
-
+	out->ml_length = m_length(__DECONST(struct mbuf *, m), NULL);
 #ifdef M_EXTPG
 	/* Unmapped pages have no address; bpfrs_kpi_mbuf_copy() maps them. */
 	if ((m->m_flags & M_EXTPG) != 0) {
-		*data = NULL;
-		return (0);
+		out->ml_data = NULL;
+		out->ml_first = 0;
+		return;
 	}
 #endif
-	*data = mtod(m, const void *);
-	return (m->m_len);
+	out->ml_data = mtod(m, const void *);
+	out->ml_first = m->m_len;
 }
 
 void
@@ -41,32 +36,46 @@ bpfrs_kpi_mbuf_copy(const struct mbuf *m, size_t off, size_t len, void *dst)
 	m_copydata(m, (int)off, (int)len, dst);
 }
 
-int
-bpfrs_kpi_mbuf_time(const struct mbuf *m, struct bpfrs_bintime *out)
+static bool
+bpfrs_mbuf_stamp(const struct mbuf *m, struct bintime *bt)
 {
 	const struct m_tag *tag;
-	struct bintime bt;
 
 	if ((m->m_flags & M_PKTHDR) == 0)
-		return (0);
+		return (false);
 #if __FreeBSD_version >= 1300000
 	if ((m->m_flags & M_TSTMP) != 0) {
 		struct timespec ts;
 
 		mbuf_tstmp2timespec(__DECONST(struct mbuf *, m), &ts);
-		timespec2bintime(&ts, &bt);
-		bpfrs_put_bintime(out, &bt);
-		return (1);
+		timespec2bintime(&ts, bt);
+		return (true);
 	}
 #endif
 	/* Nearly none has tags. */
 	if (SLIST_EMPTY(&m->m_pkthdr.tags))
-		return (0);
+		return (false);
 	tag = m_tag_locate(__DECONST(struct mbuf *, m), MTAG_BPF,
 	    MTAG_BPF_TIMESTAMP, NULL);
 	if (tag == NULL)
-		return (0);
-	memcpy(&bt, tag + 1, sizeof(bt));
+		return (false);
+	memcpy(bt, tag + 1, sizeof(*bt));
+	return (true);
+}
+
+int
+bpfrs_kpi_mbuf_time(const struct mbuf *m, int how, struct bpfrs_bintime *out)
+{
+	struct bintime bt;
+	bool stamped;
+
+	stamped = bpfrs_mbuf_stamp(m, &bt);
+	if (!stamped) {
+		if (how == BPFRS_TIME_FAST)
+			getbinuptime(&bt);
+		else
+			binuptime(&bt);
+	}
 	bpfrs_put_bintime(out, &bt);
-	return (1);
+	return (stamped);
 }

@@ -12,18 +12,6 @@
 #include "../shim.h"
 
 void
-bpfrs_kpi_uptime(int how, struct bpfrs_bintime *out)
-{
-	struct bintime bt;
-
-	if (how == BPFRS_TIME_FAST)
-		getbinuptime(&bt);
-	else
-		binuptime(&bt);
-	bpfrs_put_bintime(out, &bt);
-}
-
-void
 bpfrs_kpi_boottime(struct bpfrs_bintime *out)
 {
 	struct bintime bt;

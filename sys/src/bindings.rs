@@ -291,6 +291,24 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct bpfrs_mbuf_look {
+    pub ml_data: *const cty::c_void,
+    pub ml_first: usize,
+    pub ml_length: usize,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_mbuf_look"][::core::mem::size_of::<bpfrs_mbuf_look>() - 24usize];
+    ["Alignment of bpfrs_mbuf_look"][::core::mem::align_of::<bpfrs_mbuf_look>() - 8usize];
+    ["Offset of field: bpfrs_mbuf_look::ml_data"]
+        [::core::mem::offset_of!(bpfrs_mbuf_look, ml_data) - 0usize];
+    ["Offset of field: bpfrs_mbuf_look::ml_first"]
+        [::core::mem::offset_of!(bpfrs_mbuf_look, ml_first) - 8usize];
+    ["Offset of field: bpfrs_mbuf_look::ml_length"]
+        [::core::mem::offset_of!(bpfrs_mbuf_look, ml_length) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct bpfrs_tap_info {
     pub ti_dlt: u32,
     pub ti_hdrlen: u32,
@@ -884,16 +902,17 @@ unsafe extern "C" {
     ) -> usize;
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_mbuf_length(arg1: *const mbuf) -> usize;
-}
-unsafe extern "C" {
-    pub fn bpfrs_kpi_mbuf_first(arg1: *const mbuf, arg2: *mut *const cty::c_void) -> usize;
+    pub fn bpfrs_kpi_mbuf_look(arg1: *const mbuf, arg2: *mut bpfrs_mbuf_look);
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_copy(arg1: *const mbuf, off: usize, len: usize, arg2: *mut cty::c_void);
 }
 unsafe extern "C" {
-    pub fn bpfrs_kpi_mbuf_time(arg1: *const mbuf, arg2: *mut bpfrs_bintime) -> cty::c_int;
+    pub fn bpfrs_kpi_mbuf_time(
+        arg1: *const mbuf,
+        how: cty::c_int,
+        arg2: *mut bpfrs_bintime,
+    ) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_packet_alloc(len: usize, data: *mut *mut cty::c_void) -> *mut mbuf;
@@ -910,9 +929,6 @@ unsafe extern "C" {
         arg2: *mut mbuf,
         arg3: *const bpfrs_output,
     ) -> cty::c_int;
-}
-unsafe extern "C" {
-    pub fn bpfrs_kpi_uptime(how: cty::c_int, arg1: *mut bpfrs_bintime);
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_boottime(arg1: *mut bpfrs_bintime);

@@ -4,7 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use bpfrs_sys::{bpfrs_bintime, mbuf};
+use bpfrs_sys::{BPFRS_TIME_FAST, bpfrs_bintime, bpfrs_mbuf_look, mbuf};
 
 use super::super::mbuf::{Packet, Start};
 use super::super::time::Bintime;
@@ -62,30 +62,29 @@ unsafe fn borrow<'a>(raw: *const mbuf) -> &'a Chain {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_mbuf_time(raw: *const mbuf, out: *mut bpfrs_bintime) -> c_int {
+unsafe extern "C" fn bpfrs_kpi_mbuf_time(
+    raw: *const mbuf,
+    how: c_int,
+    out: *mut bpfrs_bintime,
+) -> c_int {
     // SAFETY: the chain of the call under way.
     let stamp = unsafe { borrow(raw) }.stamp;
-    if let Some(stamp) = stamp {
-        time::put(stamp, out);
-    }
+    time::put(stamp.unwrap_or_else(|| time::uptime(how == BPFRS_TIME_FAST)), out);
     stamp.is_some().into()
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_mbuf_length(raw: *const mbuf) -> usize {
-    // SAFETY: the chain of the call under way.
-    unsafe { borrow(raw) }.segments.iter().map(Vec::len).sum()
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_mbuf_first(raw: *const mbuf, data: *mut *const c_void) -> usize {
+unsafe extern "C" fn bpfrs_kpi_mbuf_look(raw: *const mbuf, out: *mut bpfrs_mbuf_look) {
     // SAFETY: the chain of the call under way.
     let chain = unsafe { borrow(raw) };
     let first = if chain.unmapped { &[][..] } else { &chain.segments[0] };
-    let start = if chain.unmapped { ptr::null() } else { first.as_ptr().cast() };
+    let look = bpfrs_mbuf_look {
+        ml_data: if chain.unmapped { ptr::null() } else { first.as_ptr().cast() },
+        ml_first: first.len(),
+        ml_length: chain.segments.iter().map(Vec::len).sum(),
+    };
     // SAFETY: the driver's own variable, for the call.
-    unsafe { data.write(start) };
-    first.len()
+    unsafe { out.write(look) };
 }
 
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bpfrs_sys::{BPFRS_TIME_FAST, bpfrs_bintime, bpfrs_const};
+use bpfrs_sys::{bpfrs_bintime, bpfrs_const};
 
 use super::super::time::Bintime;
 use super::{clock, guard, thread};
@@ -50,19 +50,17 @@ pub(super) fn put(time: Bintime, out: *mut bpfrs_bintime) {
     unsafe { out.write(bpfrs_bintime { bt_sec: time.sec, bt_frac: time.frac }) };
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn bpfrs_kpi_uptime(how: c_int, out: *mut bpfrs_bintime) {
-    let fast = how == BPFRS_TIME_FAST;
+/// As binuptime(9), or getbinuptime(9).
+pub(super) fn uptime(fast: bool) -> Bintime {
     if let Some(frozen) = *guard(&FROZEN) {
-        put(if fast { frozen.uptime_fast } else { frozen.uptime }, out);
-        return;
+        return if fast { frozen.uptime_fast } else { frozen.uptime };
     }
     let mut time = BOOT.0.elapsed();
     if fast {
         // As of the last tick.
         time = Duration::from_millis(u64::try_from(time.as_millis()).expect("a short test"));
     }
-    put(bintime(time), out);
+    bintime(time)
 }
 
 #[unsafe(no_mangle)]
