@@ -629,8 +629,7 @@ impl BpfD {
             count(&counters.detached, 1);
             return false;
         };
-        let hdrlen = format.hdrlen(attachment.link_hdrlen());
-        let record = Record { packet, snaplen, hdrlen, format };
+        let record = Record { packet, snaplen, format, link: attachment.link_hdrlen() };
         let Ok(Appended { rotated, cut }) = record.append(buffers, clock) else {
             count(&counters.dropped, 1);
             count(&counters.copying, buffers.with_reader().into());

@@ -151,6 +151,7 @@ impl Format {
 
     /// `bh_hdrlen` for frames with a link header of `link` bytes: such that the
     /// network header behind it is aligned.
+    #[inline]
     pub fn hdrlen(self, link: u32) -> usize {
         let link = link as usize;
         align(self.used().saturating_add(link), self.alignment()).saturating_sub(link)
@@ -243,10 +244,10 @@ pub struct Record<'p> {
     pub packet: &'p Packet<'p>,
     /// At most so many bytes of it.
     pub snaplen: usize,
-    /// Behind a header of so many bytes.
-    pub hdrlen: usize,
-    /// What the header looks like.
+    /// What the header in front of them looks like.
     pub format: Format,
+    /// How many of them are the link's header.
+    pub link: u32,
 }
 
 impl Record<'_> {
@@ -260,13 +261,15 @@ impl Record<'_> {
         buffers: &mut Buffers,
         clock: &mut Clock,
     ) -> core::result::Result<Appended, Full> {
+        // First: what is known by then need not be kept while a clock is asked.
+        let stamp = self.format.tstamp.present(clock, self.packet);
         if !self.format.compat32
             && let Some(place) = buffers.room(self.len(), ALIGNMENT)
         {
-            self.write(place, clock);
+            self.write(place, stamp);
             return Ok(Appended { rotated: false, cut: false });
         }
-        self.append_rarely(buffers, clock)
+        self.append_rarely(buffers, stamp)
     }
 
     /// The same for a 32-bit process, for a full buffer, or a user's: apart, so
@@ -276,25 +279,27 @@ impl Record<'_> {
     fn append_rarely(
         self,
         buffers: &mut Buffers,
-        clock: &mut Clock,
+        stamp: (i64, u64),
     ) -> core::result::Result<Appended, Full> {
         let (place, rotated) = buffers.reserve(self.len(), self.format.alignment())?;
         let cut = place.len() < self.len();
-        self.write(place, clock);
+        self.write(place, stamp);
         Ok(Appended { rotated, cut })
     }
 
     /// Its length, header included.
     #[inline]
     fn len(&self) -> usize {
-        self.hdrlen.saturating_add(self.snaplen.min(self.packet.len()))
+        let hdrlen = self.format.hdrlen(self.link);
+        hdrlen.saturating_add(self.snaplen.min(self.packet.len()))
     }
 
-    #[inline]
-    fn write(&self, place: Window<'_>, clock: &mut Clock) {
-        let (header, data) = place.split_at(self.hdrlen);
-        let stamp = self.format.tstamp.present(clock, self.packet);
-        self.format.write_header(header, stamp, self.hdrlen, data.len(), self.packet.len());
+    /// In both of its callers, each of which knows what saves it steps.
+    #[inline(always)]
+    fn write(&self, place: Window<'_>, stamp: (i64, u64)) {
+        let hdrlen = self.format.hdrlen(self.link);
+        let (header, data) = place.split_at(hdrlen);
+        self.format.write_header(header, stamp, hdrlen, data.len(), self.packet.len());
         self.packet.copy(0, data);
     }
 }

@@ -82,8 +82,7 @@ fn bpfrs(packets: &[&Packet<'_>], snaplen: usize, buffers: &mut Buffers) -> usiz
     // The clock is the packet's, and for all descriptors.
     let mut clock = Clock::new();
     for packet in packets {
-        let hdrlen = format.hdrlen(ETHERNET);
-        let record = Record { packet, snaplen, hdrlen, format };
+        let record = Record { packet, snaplen, format, link: ETHERNET };
         if record.append(buffers, &mut clock) != Ok(Appended { rotated: false, cut: false }) {
             // The reader is fast.
             buffers.reset();
