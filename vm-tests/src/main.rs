@@ -203,10 +203,10 @@ struct BenchOptions {
     #[command(flatten)]
     place: Place,
     /// Packets in a round, for each way of listening
-    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     packets: u64,
     /// Rounds, of which the middle one counts
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 29, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// Count instructions instead of time, on one emulated CPU: the same in every run
     #[arg(long)]
