@@ -465,6 +465,28 @@ bpfrs_tap_off(struct bpfrs_if *bif)
  * Packets.
  */
 
+/*
+ * Enters the network epoch, unless the caller is inside: as a rule it is, and
+ * another section costs as much as all the rest here.
+ */
+static bool
+bpfrs_enter(struct epoch_tracker *et)
+{
+
+	if (in_epoch(net_epoch_preempt))
+		return (false);
+	epoch_enter_preempt(net_epoch_preempt, et);
+	return (true);
+}
+
+static void
+bpfrs_exit(bool entered, struct epoch_tracker *et)
+{
+
+	if (entered)
+		epoch_exit_preempt(net_epoch_preempt, et);
+}
+
 /* Inside the network epoch. */
 static void
 bpfrs_show(struct bpfrs_if *bif, const void *hdr, size_t hdrlen,
@@ -553,8 +575,9 @@ bpfrs_input(struct ifnet *ifp, struct mbuf *m)
 	struct bpfrs_if *bif;
 	struct mbuf *frame;
 	input_fn *next;
+	bool entered;
 
-	epoch_enter_preempt(net_epoch_preempt, &et);
+	entered = bpfrs_enter(&et);
 	bif = bpfrs_lookup(ifp);
 	if (bif != NULL && bif->bif_on && (ifp->if_flags & IFF_UP) != 0)
 		for (frame = m; frame != NULL; frame = frame->m_nextpkt)
@@ -562,7 +585,7 @@ bpfrs_input(struct ifnet *ifp, struct mbuf *m)
 			if (frame->m_len >= ETHER_HDR_LEN)
 				bpfrs_show_frame(bif, frame);
 	next = bpfrs_next_input(bif, ifp);
-	epoch_exit_preempt(net_epoch_preempt, &et);
+	bpfrs_exit(entered, &et);
 	next(ifp, m);
 }
 
@@ -573,8 +596,9 @@ bpfrs_transmit(struct ifnet *ifp, struct mbuf *m)
 	struct epoch_tracker et;
 	struct bpfrs_if *bif;
 	uintptr_t next;
+	bool entered;
 
-	epoch_enter_preempt(net_epoch_preempt, &et);
+	entered = bpfrs_enter(&et);
 	bif = bpfrs_lookup(ifp);
 	/*
 	 * Not what a driver refuses, and not the copy that stock takes for the
@@ -585,7 +609,7 @@ bpfrs_transmit(struct ifnet *ifp, struct mbuf *m)
 	    ((m->m_flags & M_PROMISC) == 0 || m->m_pkthdr.rcvif != NULL))
 		bpfrs_show_frame(bif, m);
 	next = bif != NULL ? bif->bif_output.sp_saved : 0;
-	epoch_exit_preempt(net_epoch_preempt, &et);
+	bpfrs_exit(entered, &et);
 	if (next == 0) {
 		/* The interface is gone: as if_dead(9) would. */
 		m_freem(m);
@@ -603,6 +627,7 @@ bpfrs_output(struct ifnet *ifp, struct mbuf *m, const struct sockaddr *dst,
 	struct ifnet *lo = V_loif;
 	struct bpfrs_if *bif;
 	uint32_t af;
+	bool entered;
 
 	/*
 	 * The stock tap is in if_simloop(), behind the checks of looutput():
@@ -616,13 +641,13 @@ bpfrs_output(struct ifnet *ifp, struct mbuf *m, const struct sockaddr *dst,
 		memcpy(&af, dst->sa_data, sizeof(af));
 	else
 		af = dst->sa_family;
-	epoch_enter_preempt(net_epoch_preempt, &et);
+	entered = bpfrs_enter(&et);
 	bif = bpfrs_lookup(lo);
 	if (bif != NULL && bif->bif_on && (af == AF_INET || af == AF_INET6) &&
 	    (ro == NULL || (ro->ro_flags & (RT_REJECT | RT_BLACKHOLE)) == 0) &&
 	    ((m->m_flags & M_MCAST) == 0 || lo == ifp))
 		bpfrs_show_behind(bif, &af, sizeof(af), m, lo == ifp);
-	epoch_exit_preempt(net_epoch_preempt, &et);
+	bpfrs_exit(entered, &et);
 	return (((output_fn *)bpfrs_lo_output)(ifp, m, dst, ro));
 }
 
