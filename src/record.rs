@@ -7,9 +7,9 @@ use core::mem::offset_of;
 use crate::buffer::{ALIGNMENT, ALIGNMENT32, Buffers, Full, align};
 use crate::kpi::abi::{bpf_hdr, bpf_hdr32, bpf_xhdr};
 use crate::kpi::errno::{Errno, Result};
-use crate::kpi::mbuf::Packet;
+use crate::kpi::mbuf::{Packet, Time};
 use crate::kpi::memory::Window;
-use crate::kpi::time::{self, Bintime};
+use crate::kpi::time::Bintime;
 
 /// `bpf_hdr` and `bpf_xhdr` up to the end of `bh_hdrlen`, on LP64.
 const USED: usize = offset_of!(bpf_hdr, bh_hdrlen) + size_of::<u16>();
@@ -78,8 +78,8 @@ impl Tstamp {
         if quality == Quality::None {
             return (0, 0);
         }
-        let uptime = clock.uptime(quality, packet);
-        let time = if self.0 & MONOTONIC as u32 != 0 { uptime } else { clock.time_of_day(uptime) };
+        let Time { uptime, boottime, .. } = clock.time(quality, packet);
+        let time = if self.0 & MONOTONIC as u32 != 0 { uptime } else { uptime.plus(boottime) };
         match self.format() {
             f if f == BINTIME as u32 => (time.sec, time.frac),
             f if f == NANOTIME as u32 => (time.sec, time.frac_in(1_000_000_000).into()),
@@ -92,8 +92,7 @@ impl Tstamp {
 /// descriptors together, and only after a filter accepted the packet.
 pub struct Clock {
     best: Quality,
-    uptime: Bintime,
-    boottime: Option<Bintime>,
+    time: Time,
 }
 
 impl Default for Clock {
@@ -105,20 +104,18 @@ impl Default for Clock {
 impl Clock {
     /// Not measured yet.
     pub fn new() -> Self {
-        Clock { best: Quality::None, uptime: Bintime { sec: 0, frac: 0 }, boottime: None }
+        let never = Bintime { sec: 0, frac: 0 };
+        let time = Time { uptime: never, boottime: never, stamped: false };
+        Clock { best: Quality::None, time }
     }
 
-    fn time_of_day(&mut self, uptime: Bintime) -> Bintime {
-        uptime.plus(*self.boottime.get_or_insert_with(time::boottime))
-    }
-
-    fn uptime(&mut self, wanted: Quality, packet: &Packet<'_>) -> Bintime {
+    #[inline]
+    fn time(&mut self, wanted: Quality, packet: &Packet<'_>) -> Time {
         if self.best < wanted {
-            let (uptime, stamped) = packet.time(wanted == Quality::Fast);
-            self.uptime = uptime;
-            self.best = if stamped { Quality::External } else { wanted };
+            self.time = packet.time(wanted == Quality::Fast);
+            self.best = if self.time.stamped { Quality::External } else { wanted };
         }
-        self.uptime
+        self.time
     }
 }
 
@@ -342,11 +339,9 @@ mod tests {
 
     /// What a packet without a stamp of its own gets, 7.5 s after boot.
     fn stamp(tstamp: Tstamp) -> (i64, u64) {
-        let mut clock = Clock {
-            best: Quality::Normal,
-            uptime: Bintime { sec: 7, frac: 1 << 63 },
-            boottime: None,
-        };
+        let uptime = Bintime { sec: 7, frac: 1 << 63 };
+        let time = Time { uptime, boottime: Bintime { sec: 0, frac: 0 }, stamped: false };
+        let mut clock = Clock { best: Quality::Normal, time };
         Chain::new(&[]).with_packet(&[], |packet| tstamp.present(&mut clock, packet))
     }
 

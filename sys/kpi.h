@@ -400,11 +400,14 @@ size_t	 bpfrs_kpi_tap_names(u_int max, u_int *count, char *names, size_t size);
 void	 bpfrs_kpi_mbuf_look(const struct mbuf *, struct bpfrs_mbuf_look *);
 void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
 	    void *);
-/* The time since boot: what its card or its driver gave it (1), or now (0). */
+/*
+ * The time since boot: what its card or its driver gave it (1), or now (0);
+ * and the time of boot, which makes it a time of day.
+ */
 #define	BPFRS_TIME_PRECISE	0
 #define	BPFRS_TIME_FAST		1		/* as of the last tick */
 int	 bpfrs_kpi_mbuf_time(const struct mbuf *, int how,
-	    struct bpfrs_bintime *);
+	    struct bpfrs_bintime *uptime, struct bpfrs_bintime *boottime);
 
 /*
  * A packet that write(2) builds: one mbuf(9) of len bytes, link header first.
@@ -423,7 +426,6 @@ int	 bpfrs_kpi_packet_output(struct bpfrs_if *, struct mbuf *,
 	    const struct bpfrs_output *);
 
 /* Time. */
-void	 bpfrs_kpi_boottime(struct bpfrs_bintime *);
 int	 bpfrs_kpi_timeval2ticks(int64_t sec, int64_t usec, int *ticks);
 int	 bpfrs_kpi_hz(void);
 void	 bpfrs_kpi_pause(int ticks);		/* Sleeps. */

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use bpfrs_sys as sys;
 
 use super::memory::Window;
-use super::time::{self, Bintime};
+use super::time::Bintime;
 
 /// How far filters look, as a rule: link and network header with options, and
 /// the ports, or the IPv6 header and what follows.
@@ -34,6 +34,17 @@ impl Start {
         let start: &[u8] = unsafe { self.0.assume_init_ref() };
         start.get(..header.len().saturating_add(first.len())).unwrap_or(start)
     }
+}
+
+/// When a packet was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// So long after boot.
+    pub uptime: Bintime,
+    /// When that was: the sum is the time of day.
+    pub boottime: Bintime,
+    /// Its card or its driver said it.
+    pub stamped: bool,
 }
 
 /// A packet, for as long as the tap's call.
@@ -86,17 +97,18 @@ impl<'call> Packet<'call> {
         self.len == 0
     }
 
-    /// The time since boot: what its card or its driver gave it, which is
-    /// said, or now, exact (binuptime(9)) or as of the last tick
-    /// (getbinuptime(9)).
-    pub fn time(&self, fast: bool) -> (Bintime, bool) {
+    /// Its time, from its card or its driver, or else of now: exact
+    /// (binuptime(9)) or as of the last tick (getbinuptime(9)).
+    pub fn time(&self, fast: bool) -> Time {
         let how = if fast { sys::BPFRS_TIME_FAST } else { sys::BPFRS_TIME_PRECISE };
-        let mut stamped = false;
-        let time = time::read(|time| {
-            // SAFETY: the chain is valid for 'call, and `time` for this one.
-            stamped = unsafe { sys::bpfrs_kpi_mbuf_time(self.chain, how, time) } != 0;
-        });
-        (time, stamped)
+        let (mut uptime, mut boottime) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: the chain is valid for 'call, and both places for this one.
+        let stamped = unsafe {
+            sys::bpfrs_kpi_mbuf_time(self.chain, how, uptime.as_mut_ptr(), boottime.as_mut_ptr())
+        };
+        // SAFETY: written by the call.
+        let [uptime, boottime] = unsafe { [uptime.assume_init(), boottime.assume_init()] };
+        Time { uptime: uptime.into(), boottime: boottime.into(), stamped: stamped != 0 }
     }
 
     /// The first bytes, as many as are in a row.

@@ -33,16 +33,10 @@ impl Bintime {
     }
 }
 
-pub(super) fn read(clock: impl FnOnce(*mut sys::bpfrs_bintime)) -> Bintime {
-    let mut now = sys::bpfrs_bintime { bt_sec: 0, bt_frac: 0 };
-    clock(&raw mut now);
-    Bintime { sec: now.bt_sec, frac: now.bt_frac }
-}
-
-/// The time of boot: what makes an uptime a time of day.
-pub fn boottime() -> Bintime {
-    // SAFETY: the pointer is valid for the call; allowed in any context.
-    read(|now| unsafe { sys::bpfrs_kpi_boottime(now) })
+impl From<sys::bpfrs_bintime> for Bintime {
+    fn from(time: sys::bpfrs_bintime) -> Self {
+        Bintime { sec: time.bt_sec, frac: time.bt_frac }
+    }
 }
 
 /// Ticks a second; constant since the kernel started.

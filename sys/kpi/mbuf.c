@@ -64,7 +64,8 @@ bpfrs_mbuf_stamp(const struct mbuf *m, struct bintime *bt)
 }
 
 int
-bpfrs_kpi_mbuf_time(const struct mbuf *m, int how, struct bpfrs_bintime *out)
+bpfrs_kpi_mbuf_time(const struct mbuf *m, int how,
+    struct bpfrs_bintime *uptime, struct bpfrs_bintime *boottime)
 {
 	struct bintime bt;
 	bool stamped;
@@ -76,6 +77,8 @@ bpfrs_kpi_mbuf_time(const struct mbuf *m, int how, struct bpfrs_bintime *out)
 		else
 			binuptime(&bt);
 	}
-	bpfrs_put_bintime(out, &bt);
+	bpfrs_put_bintime(uptime, &bt);
+	getboottimebin(&bt);
+	bpfrs_put_bintime(boottime, &bt);
 	return (stamped);
 }

@@ -11,15 +11,6 @@
 #include "../kpi.h"
 #include "../shim.h"
 
-void
-bpfrs_kpi_boottime(struct bpfrs_bintime *out)
-{
-	struct bintime bt;
-
-	getboottimebin(&bt);
-	bpfrs_put_bintime(out, &bt);
-}
-
 int
 bpfrs_kpi_timeval2ticks(int64_t sec, int64_t usec, int *ticks)
 {

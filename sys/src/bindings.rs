@@ -911,7 +911,8 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_time(
         arg1: *const mbuf,
         how: cty::c_int,
-        arg2: *mut bpfrs_bintime,
+        uptime: *mut bpfrs_bintime,
+        boottime: *mut bpfrs_bintime,
     ) -> cty::c_int;
 }
 unsafe extern "C" {
@@ -929,9 +930,6 @@ unsafe extern "C" {
         arg2: *mut mbuf,
         arg3: *const bpfrs_output,
     ) -> cty::c_int;
-}
-unsafe extern "C" {
-    pub fn bpfrs_kpi_boottime(arg1: *mut bpfrs_bintime);
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_timeval2ticks(sec: i64, usec: i64, ticks: *mut cty::c_int) -> cty::c_int;

@@ -65,11 +65,13 @@ unsafe fn borrow<'a>(raw: *const mbuf) -> &'a Chain {
 unsafe extern "C" fn bpfrs_kpi_mbuf_time(
     raw: *const mbuf,
     how: c_int,
-    out: *mut bpfrs_bintime,
+    uptime: *mut bpfrs_bintime,
+    boottime: *mut bpfrs_bintime,
 ) -> c_int {
     // SAFETY: the chain of the call under way.
     let stamp = unsafe { borrow(raw) }.stamp;
-    time::put(stamp.unwrap_or_else(|| time::uptime(how == BPFRS_TIME_FAST)), out);
+    time::put(stamp.unwrap_or_else(|| time::uptime(how == BPFRS_TIME_FAST)), uptime);
+    time::put(time::boottime(), boottime);
     stamp.is_some().into()
 }
 

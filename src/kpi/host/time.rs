@@ -63,14 +63,12 @@ pub(super) fn uptime(fast: bool) -> Bintime {
     bintime(time)
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn bpfrs_kpi_boottime(out: *mut bpfrs_bintime) {
+/// As getboottimebin(9).
+pub(super) fn boottime() -> Bintime {
     if let Some(frozen) = *guard(&FROZEN) {
-        put(frozen.boottime, out);
-        return;
+        return frozen.boottime;
     }
-    let time = bintime(BOOT.1.duration_since(UNIX_EPOCH).expect("a time after 1970"));
-    put(time, out);
+    bintime(BOOT.1.duration_since(UNIX_EPOCH).expect("a time after 1970"))
 }
 
 /// As itimerfix(9) and tvtohz(9).
