@@ -300,14 +300,10 @@ void	 bpfrs_kpi_monitor_unlock(struct bpfrs_monitor *);
 int	 bpfrs_kpi_monitor_sleep(struct bpfrs_monitor *, int ticks);
 void	 bpfrs_kpi_monitor_wakeup(struct bpfrs_monitor *);
 void	 bpfrs_kpi_monitor_selrecord(struct bpfrs_monitor *);
-/* When the time is over, expired is called with the lock held. */
+/* When the time is over, expired is called with the lock held, unless stopped. */
 void	 bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *, int ticks,
 	    void (*expired)(void *), void *arg);
 void	 bpfrs_kpi_monitor_timer_stop(struct bpfrs_monitor *);
-int	 bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *);
-#define	BPFRS_TIMER_IDLE	0
-#define	BPFRS_TIMER_WAITING	1
-#define	BPFRS_TIMER_TIMED_OUT	2
 void	 bpfrs_kpi_monitor_sigio(struct bpfrs_monitor *, int sig);
 /* Who gets that signal: a process, or minus a process group.  Sleeps, unlocked. */
 int	 bpfrs_kpi_monitor_setown(struct bpfrs_monitor *, int owner);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Locks: [`Monitor`] for one descriptor, [`Control`] for the module.
 
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -19,6 +19,8 @@ use super::errno::{Errno, Result};
 /// Who holds the lock must not sleep, fault or allocate.
 pub struct Monitor<T> {
     raw: NonNull<sys::bpfrs_monitor>,
+    /// Touched with the lock held.
+    timer: Cell<Timer>,
     value: UnsafeCell<T>,
 }
 
@@ -57,7 +59,7 @@ impl<T> Monitor<T> {
         // SAFETY: thread context, as the documentation asks.
         let raw = unsafe { sys::bpfrs_kpi_monitor_alloc() };
         let Some(raw) = NonNull::new(raw) else { super::memory::out_of_memory() };
-        Monitor { raw, value: UnsafeCell::new(value) }
+        Monitor { raw, timer: Cell::new(Timer::Idle), value: UnsafeCell::new(value) }
     }
 
     /// Takes the lock.
@@ -115,7 +117,7 @@ impl<T> Drop for Monitor<T> {
     }
 }
 
-// SAFETY: a mutex gives out T to one thread at a time.
+// SAFETY: a mutex gives out T, and the timer's state, to one thread at a time.
 unsafe impl<T: Send> Send for Monitor<T> {}
 // SAFETY: as above; T need not be Sync.
 unsafe impl<T: Send> Sync for Monitor<T> {}
@@ -169,6 +171,7 @@ impl<T> MonitorGuard<'_, T> {
         T: Expire,
     {
         let monitor = core::ptr::from_ref(self.monitor).cast_mut().cast();
+        self.monitor.timer.set(Timer::Waiting);
         // SAFETY: the lock is held; the monitor is there when the callout
         // runs, for it is stopped or drained before the value goes (I4).
         unsafe {
@@ -178,19 +181,16 @@ impl<T> MonitorGuard<'_, T> {
 
     /// Stops the callout and forgets that it expired.
     pub fn stop_timer(&mut self) {
-        // SAFETY: the lock is held.
-        unsafe { sys::bpfrs_kpi_monitor_timer_stop(self.raw()) }
+        // The kernel is asked only when there may be something to stop.
+        if self.monitor.timer.replace(Timer::Idle) == Timer::Waiting {
+            // SAFETY: the lock is held.
+            unsafe { sys::bpfrs_kpi_monitor_timer_stop(self.raw()) }
+        }
     }
 
     /// The state of the callout.
     pub fn timer(&self) -> Timer {
-        // SAFETY: the lock is held.
-        let state = unsafe { sys::bpfrs_kpi_monitor_timer_state(self.raw()) };
-        match state {
-            sys::BPFRS_TIMER_WAITING => Timer::Waiting,
-            sys::BPFRS_TIMER_TIMED_OUT => Timer::TimedOut,
-            _ => Timer::Idle,
-        }
+        self.monitor.timer.get()
     }
 
     fn raw(&self) -> *mut sys::bpfrs_monitor {
@@ -202,6 +202,7 @@ impl<T> MonitorGuard<'_, T> {
 unsafe extern "C" fn expired<T: Expire>(monitor: *mut c_void) {
     // SAFETY: what `start_timer` passed, and as it says.
     let monitor = unsafe { &*monitor.cast_const().cast::<Monitor<T>>() };
+    monitor.timer.set(Timer::TimedOut);
     // SAFETY: the caller has the lock and nothing borrowed from the value.
     unsafe { monitor.with_lock_held(T::expired) }
 }

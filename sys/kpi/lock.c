@@ -35,9 +35,6 @@ struct bpfrs_monitor {
 	u_int		mo_knotes;	/* on that list */
 	struct sigio	*mo_sigio;
 	struct callout	mo_callout;
-	int		mo_timer;	/* BPFRS_TIMER_* */
-	void		(*mo_expired)(void *);
-	void		*mo_arg;
 };
 
 struct bpfrs_monitor *
@@ -100,25 +97,13 @@ bpfrs_kpi_monitor_selrecord(struct bpfrs_monitor *mo)
 	selrecord(curthread, &mo->mo_sel);
 }
 
-/* Runs with the mutex held, and not at all once callout_stop() returned. */
-static void
-bpfrs_monitor_timed_out(void *arg)
-{
-	struct bpfrs_monitor *mo = arg;
-
-	mo->mo_timer = BPFRS_TIMER_TIMED_OUT;
-	mo->mo_expired(mo->mo_arg);
-}
-
 void
 bpfrs_kpi_monitor_timer_start(struct bpfrs_monitor *mo, int ticks,
     void (*expired)(void *), void *arg)
 {
 
-	mo->mo_timer = BPFRS_TIMER_WAITING;
-	mo->mo_expired = expired;
-	mo->mo_arg = arg;
-	callout_reset(&mo->mo_callout, ticks, bpfrs_monitor_timed_out, mo);
+	mtx_assert(&mo->mo_mtx, MA_OWNED);
+	callout_reset(&mo->mo_callout, ticks, expired, arg);
 }
 
 void
@@ -126,18 +111,7 @@ bpfrs_kpi_monitor_timer_stop(struct bpfrs_monitor *mo)
 {
 
 	mtx_assert(&mo->mo_mtx, MA_OWNED);
-	if (mo->mo_timer == BPFRS_TIMER_IDLE)
-		return;
 	callout_stop(&mo->mo_callout);
-	mo->mo_timer = BPFRS_TIMER_IDLE;
-}
-
-int
-bpfrs_kpi_monitor_timer_state(struct bpfrs_monitor *mo)
-{
-
-	mtx_assert(&mo->mo_mtx, MA_OWNED);
-	return (mo->mo_timer);
 }
 
 void

@@ -7,9 +7,6 @@ pub const BPFRS_OUTPUT_ONCE: i32 = 4;
 pub const BPFRS_IFNAMSIZ: i32 = 16;
 pub const BPFRS_MAXPAGES: i32 = 512;
 pub const BPFRS_MAXUNITS: i32 = 256;
-pub const BPFRS_TIMER_IDLE: i32 = 0;
-pub const BPFRS_TIMER_WAITING: i32 = 1;
-pub const BPFRS_TIMER_TIMED_OUT: i32 = 2;
 pub const BPFRS_EVFILT_READ: i32 = -1;
 pub const BPFRS_EVFILT_WRITE: i32 = -2;
 pub const BPFRS_KNOTE_QUIET: i32 = 0;
@@ -755,9 +752,6 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_timer_stop(arg1: *mut bpfrs_monitor);
-}
-unsafe extern "C" {
-    pub fn bpfrs_kpi_monitor_timer_state(arg1: *mut bpfrs_monitor) -> cty::c_int;
 }
 unsafe extern "C" {
     pub fn bpfrs_kpi_monitor_sigio(arg1: *mut bpfrs_monitor, sig: cty::c_int);

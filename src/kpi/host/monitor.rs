@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bpfrs_sys::{
-    BPFRS_TIMER_IDLE, BPFRS_TIMER_TIMED_OUT, BPFRS_TIMER_WAITING, bpfrs_const, bpfrs_monitor, knote,
-};
+use bpfrs_sys::{bpfrs_const, bpfrs_monitor, knote};
 
 use super::clock::{self, Deadline};
 use super::errno::ESRCH;
@@ -41,8 +39,8 @@ struct State {
     /// Hooks that knotes have: those on the list, and those that
     /// knlist_delete(9) took from it.
     hooks: u32,
-    /// `BPFRS_TIMER_*`.
-    timer: c_int,
+    /// The callout was started, and neither stopped nor run since.
+    waiting: bool,
     /// Which start of the callout counts: an older one comes to nothing.
     generation: u64,
     /// Who gets the signal of FIOASYNC: fsetown(9).
@@ -208,10 +206,7 @@ impl Inner {
         assert!(state.knotes.is_empty(), "a monitor with knotes is freed");
         assert!(state.hooks == 0, "a monitor is freed that knotes still keep");
         assert!(state.owner == 0, "a monitor with an owner for SIGIO is freed");
-        assert!(
-            state.drained || state.timer != BPFRS_TIMER_WAITING,
-            "a monitor with a running callout is freed"
-        );
+        assert!(state.drained || !state.waiting, "a monitor with a running callout is freed");
     }
 
     /// Takes stopped callouts off the wheel, and lets one that found itself
@@ -269,7 +264,7 @@ fn expire(monitor: &Inner, generation: u64, (expired, arg): Expired) {
         let mut state = guard(&monitor.state);
         let current = state.generation == generation;
         if current {
-            state.timer = BPFRS_TIMER_TIMED_OUT;
+            state.waiting = false;
         }
         current
     };
@@ -388,7 +383,7 @@ unsafe extern "C" fn bpfrs_kpi_monitor_timer_start(
     let generation = {
         let mut state = guard(&monitor.state);
         assert!(!state.drained, "callout_reset(9) on a monitor that was drained");
-        state.timer = BPFRS_TIMER_WAITING;
+        state.waiting = true;
         state.generation += 1;
         state.generation
     };
@@ -403,15 +398,7 @@ unsafe extern "C" fn bpfrs_kpi_monitor_timer_stop(raw: *mut bpfrs_monitor) {
     monitor.lock.assert_owned("callout_stop(9)");
     let mut state = guard(&monitor.state);
     state.generation += 1;
-    state.timer = BPFRS_TIMER_IDLE;
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn bpfrs_kpi_monitor_timer_state(raw: *mut bpfrs_monitor) -> c_int {
-    // SAFETY: the driver's monitor.
-    let monitor = unsafe { borrow(raw) };
-    monitor.lock.assert_owned("reading the callout's state");
-    guard(&monitor.state).timer
+    state.waiting = false;
 }
 
 #[unsafe(no_mangle)]
