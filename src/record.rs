@@ -9,7 +9,6 @@ use crate::kpi::abi::{bpf_hdr, bpf_hdr32, bpf_xhdr};
 use crate::kpi::errno::{Errno, Result};
 use crate::kpi::mbuf::{Packet, Time};
 use crate::kpi::memory::Window;
-use crate::kpi::time::Bintime;
 
 /// `bpf_hdr` and `bpf_xhdr` up to the end of `bh_hdrlen`, on LP64.
 const USED: usize = offset_of!(bpf_hdr, bh_hdrlen) + size_of::<u16>();
@@ -91,8 +90,7 @@ impl Tstamp {
 /// The time of one packet, measured at most once for each quality: for all
 /// descriptors together, and only after a filter accepted the packet.
 pub struct Clock {
-    best: Quality,
-    time: Time,
+    best: Option<(Quality, Time)>,
 }
 
 impl Default for Clock {
@@ -104,18 +102,20 @@ impl Default for Clock {
 impl Clock {
     /// Not measured yet.
     pub fn new() -> Self {
-        let never = Bintime { sec: 0, frac: 0 };
-        let time = Time { uptime: never, boottime: never, stamped: false };
-        Clock { best: Quality::None, time }
+        Clock { best: None }
     }
 
     #[inline]
     fn time(&mut self, wanted: Quality, packet: &Packet<'_>) -> Time {
-        if self.best < wanted {
-            self.time = packet.time(wanted == Quality::Fast);
-            self.best = if self.time.stamped { Quality::External } else { wanted };
+        match self.best {
+            Some((best, time)) if best >= wanted => time,
+            _ => {
+                let time = packet.time(wanted == Quality::Fast);
+                let best = if time.stamped { Quality::External } else { wanted };
+                self.best = Some((best, time));
+                time
+            }
         }
-        self.time
     }
 }
 
@@ -305,6 +305,7 @@ impl Record<'_> {
 mod tests {
     use super::*;
     use crate::kpi::host::Chain;
+    use crate::kpi::time::Bintime;
 
     #[test]
     fn hdrlen_aligns_the_network_header() {
@@ -341,7 +342,7 @@ mod tests {
     fn stamp(tstamp: Tstamp) -> (i64, u64) {
         let uptime = Bintime { sec: 7, frac: 1 << 63 };
         let time = Time { uptime, boottime: Bintime { sec: 0, frac: 0 }, stamped: false };
-        let mut clock = Clock { best: Quality::Normal, time };
+        let mut clock = Clock { best: Some((Quality::Normal, time)) };
         Chain::new(&[]).with_packet(&[], |packet| tstamp.present(&mut clock, packet))
     }
 
