@@ -77,8 +77,9 @@ impl Tstamp {
         if quality == Quality::None {
             return (0, 0);
         }
-        let Time { uptime, boottime, .. } = clock.time(quality, packet);
-        let time = if self.0 & MONOTONIC as u32 != 0 { uptime } else { uptime.plus(boottime) };
+        let time = clock.time(quality, packet);
+        let monotonic = self.0 & MONOTONIC as u32 != 0;
+        let time = if monotonic { time.uptime() } else { time.time_of_day() };
         match self.format() {
             f if f == BINTIME as u32 => (time.sec, time.frac),
             f if f == NANOTIME as u32 => (time.sec, time.frac_in(1_000_000_000).into()),
@@ -90,7 +91,9 @@ impl Tstamp {
 /// The time of one packet, measured at most once for each quality: for all
 /// descriptors together, and only after a filter accepted the packet.
 pub struct Clock {
-    best: Option<(Quality, Time)>,
+    best: Quality,
+    /// Written by the kernel, and left here: a copy of it would wait for that.
+    time: Time,
 }
 
 impl Default for Clock {
@@ -102,20 +105,16 @@ impl Default for Clock {
 impl Clock {
     /// Not measured yet.
     pub fn new() -> Self {
-        Clock { best: None }
+        Clock { best: Quality::None, time: Time::zero() }
     }
 
     #[inline]
-    fn time(&mut self, wanted: Quality, packet: &Packet<'_>) -> Time {
-        match self.best {
-            Some((best, time)) if best >= wanted => time,
-            _ => {
-                let time = packet.time(wanted == Quality::Fast);
-                let best = if time.stamped { Quality::External } else { wanted };
-                self.best = Some((best, time));
-                time
-            }
+    fn time(&mut self, wanted: Quality, packet: &Packet<'_>) -> &Time {
+        if self.best < wanted {
+            let stamped = packet.time(wanted == Quality::Fast, &mut self.time);
+            self.best = if stamped { Quality::External } else { wanted };
         }
+        &self.time
     }
 }
 
@@ -338,12 +337,10 @@ mod tests {
         assert_eq!(Tstamp(3).quality(), Quality::None);
     }
 
-    /// What a packet without a stamp of its own gets, 7.5 s after boot.
+    /// What a packet gets that came 7.5 s after boot.
     fn stamp(tstamp: Tstamp) -> (i64, u64) {
-        let uptime = Bintime { sec: 7, frac: 1 << 63 };
-        let time = Time { uptime, boottime: Bintime { sec: 0, frac: 0 }, stamped: false };
-        let mut clock = Clock { best: Some((Quality::Normal, time)) };
-        Chain::new(&[]).with_packet(&[], |packet| tstamp.present(&mut clock, packet))
+        let chain = Chain::new(&[]).stamped(Bintime { sec: 7, frac: 1 << 63 });
+        chain.with_packet(&[], |packet| tstamp.present(&mut Clock::new(), packet))
     }
 
     #[test]

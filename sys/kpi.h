@@ -56,6 +56,12 @@ struct bpfrs_bintime {
 	uint64_t	bt_frac;
 };
 
+/* When a packet was seen: so long after boot, and when that was. */
+struct bpfrs_mbuf_time {
+	struct bpfrs_bintime	mt_uptime;
+	struct bpfrs_bintime	mt_boottime;
+};
+
 /* What every filter looks at of an mbuf(9) chain. */
 struct bpfrs_mbuf_look {
 	const void	*ml_data;	/* of the first mbuf; NULL: not mapped */
@@ -403,7 +409,7 @@ void	 bpfrs_kpi_mbuf_copy(const struct mbuf *, size_t off, size_t len,
 #define	BPFRS_TIME_PRECISE	0
 #define	BPFRS_TIME_FAST		1		/* as of the last tick */
 int	 bpfrs_kpi_mbuf_time(const struct mbuf *, int how,
-	    struct bpfrs_bintime *uptime, struct bpfrs_bintime *boottime);
+	    struct bpfrs_mbuf_time *out);
 
 /*
  * A packet that write(2) builds: one mbuf(9) of len bytes, link header first.

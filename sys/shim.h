@@ -11,14 +11,6 @@
 
 MALLOC_DECLARE(M_BPFRS);
 
-static inline void
-bpfrs_put_bintime(struct bpfrs_bintime *out, const struct bintime *bt)
-{
-
-	out->bt_sec = bt->sec;
-	out->bt_frac = bt->frac;
-}
-
 extern struct cdevsw bpfrs_cdevsw;
 extern struct filterops bpfrs_filterops;
 

@@ -38,15 +38,25 @@ impl Start {
     }
 }
 
-/// When a packet was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time {
+/// When a packet was seen; zero before anybody asked.
+pub struct Time(sys::bpfrs_mbuf_time);
+
+impl Time {
+    /// A place for one.
+    pub const fn zero() -> Self {
+        let zero = sys::bpfrs_bintime { bt_sec: 0, bt_frac: 0 };
+        Time(sys::bpfrs_mbuf_time { mt_uptime: zero, mt_boottime: zero })
+    }
+
     /// So long after boot.
-    pub uptime: Bintime,
-    /// When that was: the sum is the time of day.
-    pub boottime: Bintime,
-    /// Its card or its driver said it.
-    pub stamped: bool,
+    pub fn uptime(&self) -> Bintime {
+        self.0.mt_uptime.into()
+    }
+
+    /// The time of day.
+    pub fn time_of_day(&self) -> Bintime {
+        self.uptime().plus(self.0.mt_boottime.into())
+    }
 }
 
 /// A packet, for as long as the tap's call.
@@ -55,8 +65,6 @@ pub struct Time {
 pub struct Packet<'call> {
     header: &'call [u8],
     chain: *const sys::mbuf,
-    /// The bytes of the chain's first mbuf.
-    first: &'call [u8],
     /// Of header and chain together.
     len: usize,
     /// The first bytes, as many as are in a row, for filters.
@@ -86,7 +94,7 @@ impl<'call> Packet<'call> {
         };
         let len = header.len().saturating_add(look.ml_length);
         let window = if header.is_empty() { first } else { start.fill(header, first) };
-        Packet { header, chain, first, len, window, call: PhantomData }
+        Packet { header, chain, len, window, call: PhantomData }
     }
 
     /// The length on the wire, bytes.
@@ -99,18 +107,12 @@ impl<'call> Packet<'call> {
         self.len == 0
     }
 
-    /// Its time, from its card or its driver, or else of now: exact
-    /// (binuptime(9)) or as of the last tick (getbinuptime(9)).
-    pub fn time(&self, fast: bool) -> Time {
+    /// Puts its time in `out`: from its card or its driver, which it says, or
+    /// else of now, exact (binuptime(9)) or as of the last tick (getbinuptime(9)).
+    pub fn time(&self, fast: bool, out: &mut Time) -> bool {
         let how = if fast { sys::BPFRS_TIME_FAST } else { sys::BPFRS_TIME_PRECISE };
-        let (mut uptime, mut boottime) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: the chain is valid for 'call, and both places for this one.
-        let stamped = unsafe {
-            sys::bpfrs_kpi_mbuf_time(self.chain, how, uptime.as_mut_ptr(), boottime.as_mut_ptr())
-        };
-        // SAFETY: written by the call.
-        let [uptime, boottime] = unsafe { [uptime.assume_init(), boottime.assume_init()] };
-        Time { uptime: uptime.into(), boottime: boottime.into(), stamped: stamped != 0 }
+        // SAFETY: the chain is valid for 'call, and the place for this one.
+        unsafe { sys::bpfrs_kpi_mbuf_time(self.chain, how, &raw mut out.0) != 0 }
     }
 
     /// The first bytes, as many as are in a row.
@@ -125,14 +127,10 @@ impl<'call> Packet<'call> {
         if end > self.len {
             return None;
         }
-        let window = match offset.checked_sub(self.header.len()) {
-            None => self.header.get(offset..end),
-            Some(offset) => self.first.get(offset..).and_then(|rest| rest.get(..N)),
-        };
-        if let Some(bytes) = window.and_then(|bytes| bytes.first_chunk()) {
+        let window = self.window.get(offset..).and_then(|rest| rest.first_chunk());
+        if let Some(bytes) = window {
             return Some(*bytes);
         }
-        // Beyond the first mbuf, or across a border.
         let mut bytes = [0; N];
         self.copy(offset, Window::from(&mut bytes[..]));
         Some(bytes)
@@ -146,6 +144,12 @@ impl<'call> Packet<'call> {
             to.put(bytes);
             return bytes.len();
         }
+        self.copy_chain(offset, to)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn copy_chain(&self, offset: usize, to: Window<'_>) -> usize {
         let len = to.len().min(self.len.saturating_sub(offset));
         let (to, _) = to.split_at(len);
         let from_header = self.header.get(offset..).unwrap_or_default();

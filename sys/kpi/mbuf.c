@@ -16,7 +16,9 @@ void
 bpfrs_kpi_mbuf_look(const struct mbuf *m, struct bpfrs_mbuf_look *out)
 {
 
-	out->ml_length = m_length(__DECONST(struct mbuf *, m), NULL);
+	/* Most packets are one mbuf. */
+	out->ml_length = m->m_next == NULL ? m->m_len :
+	    m_length(__DECONST(struct mbuf *, m), NULL);
 #ifdef M_EXTPG
 	/* Unmapped pages have no address; bpfrs_kpi_mbuf_copy() maps them. */
 	if ((m->m_flags & M_EXTPG) != 0) {
@@ -34,6 +36,19 @@ bpfrs_kpi_mbuf_copy(const struct mbuf *m, size_t off, size_t len, void *dst)
 {
 
 	m_copydata(m, (int)off, (int)len, dst);
+}
+
+/* The kernel's, by the name that needs none of its headers. */
+_Static_assert(sizeof(struct bintime) == sizeof(struct bpfrs_bintime) &&
+    offsetof(struct bintime, sec) == offsetof(struct bpfrs_bintime, bt_sec) &&
+    offsetof(struct bintime, frac) == offsetof(struct bpfrs_bintime, bt_frac),
+    "struct bintime");
+
+static struct bintime *
+bpfrs_bintime(struct bpfrs_bintime *bt)
+{
+
+	return ((struct bintime *)bt);
 }
 
 static bool
@@ -64,21 +79,18 @@ bpfrs_mbuf_stamp(const struct mbuf *m, struct bintime *bt)
 }
 
 int
-bpfrs_kpi_mbuf_time(const struct mbuf *m, int how,
-    struct bpfrs_bintime *uptime, struct bpfrs_bintime *boottime)
+bpfrs_kpi_mbuf_time(const struct mbuf *m, int how, struct bpfrs_mbuf_time *out)
 {
-	struct bintime bt;
+	struct bintime *uptime = bpfrs_bintime(&out->mt_uptime);
 	bool stamped;
 
-	stamped = bpfrs_mbuf_stamp(m, &bt);
+	stamped = bpfrs_mbuf_stamp(m, uptime);
 	if (!stamped) {
 		if (how == BPFRS_TIME_FAST)
-			getbinuptime(&bt);
+			getbinuptime(uptime);
 		else
-			binuptime(&bt);
+			binuptime(uptime);
 	}
-	bpfrs_put_bintime(uptime, &bt);
-	getboottimebin(&bt);
-	bpfrs_put_bintime(boottime, &bt);
+	getboottimebin(bpfrs_bintime(&out->mt_boottime));
 	return (stamped);
 }

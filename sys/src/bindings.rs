@@ -288,6 +288,21 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct bpfrs_mbuf_time {
+    pub mt_uptime: bpfrs_bintime,
+    pub mt_boottime: bpfrs_bintime,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of bpfrs_mbuf_time"][::core::mem::size_of::<bpfrs_mbuf_time>() - 32usize];
+    ["Alignment of bpfrs_mbuf_time"][::core::mem::align_of::<bpfrs_mbuf_time>() - 8usize];
+    ["Offset of field: bpfrs_mbuf_time::mt_uptime"]
+        [::core::mem::offset_of!(bpfrs_mbuf_time, mt_uptime) - 0usize];
+    ["Offset of field: bpfrs_mbuf_time::mt_boottime"]
+        [::core::mem::offset_of!(bpfrs_mbuf_time, mt_boottime) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct bpfrs_mbuf_look {
     pub ml_data: *const cty::c_void,
     pub ml_first: usize,
@@ -905,8 +920,7 @@ unsafe extern "C" {
     pub fn bpfrs_kpi_mbuf_time(
         arg1: *const mbuf,
         how: cty::c_int,
-        uptime: *mut bpfrs_bintime,
-        boottime: *mut bpfrs_bintime,
+        out: *mut bpfrs_mbuf_time,
     ) -> cty::c_int;
 }
 unsafe extern "C" {

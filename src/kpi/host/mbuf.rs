@@ -4,7 +4,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use bpfrs_sys::{BPFRS_TIME_FAST, bpfrs_bintime, bpfrs_mbuf_look, mbuf};
+use bpfrs_sys::{BPFRS_TIME_FAST, bpfrs_mbuf_look, bpfrs_mbuf_time, mbuf};
 
 use super::super::mbuf::{Packet, Start};
 use super::super::time::Bintime;
@@ -65,13 +65,15 @@ unsafe fn borrow<'a>(raw: *const mbuf) -> &'a Chain {
 unsafe extern "C" fn bpfrs_kpi_mbuf_time(
     raw: *const mbuf,
     how: c_int,
-    uptime: *mut bpfrs_bintime,
-    boottime: *mut bpfrs_bintime,
+    out: *mut bpfrs_mbuf_time,
 ) -> c_int {
     // SAFETY: the chain of the call under way.
     let stamp = unsafe { borrow(raw) }.stamp;
-    time::put(stamp.unwrap_or_else(|| time::uptime(how == BPFRS_TIME_FAST)), uptime);
-    time::put(time::boottime(), boottime);
+    let uptime = stamp.unwrap_or_else(|| time::uptime(how == BPFRS_TIME_FAST));
+    let time =
+        bpfrs_mbuf_time { mt_uptime: time::raw(uptime), mt_boottime: time::raw(time::boottime()) };
+    // SAFETY: the driver's own variable, for the call.
+    unsafe { out.write(time) };
     stamp.is_some().into()
 }
 

@@ -44,10 +44,9 @@ pub(super) fn duration(ticks: c_int) -> Duration {
     Duration::from_secs(1) * ticks.max(0).unsigned_abs() / HZ.unsigned_abs()
 }
 
-/// Answers the driver.
-pub(super) fn put(time: Bintime, out: *mut bpfrs_bintime) {
-    // SAFETY: the driver's own variable, for the call.
-    unsafe { out.write(bpfrs_bintime { bt_sec: time.sec, bt_frac: time.frac }) };
+/// As the border has it.
+pub(super) fn raw(time: Bintime) -> bpfrs_bintime {
+    bpfrs_bintime { bt_sec: time.sec, bt_frac: time.frac }
 }
 
 /// As binuptime(9), or getbinuptime(9).
