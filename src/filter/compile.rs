@@ -3,17 +3,21 @@
 
 use crate::Insn;
 use crate::memory::Memory;
-use crate::opcode::{LD_MEM, LDX_MEM};
+use crate::opcode::{LD_MEM, LDX_MEM, MEMWORDS};
+use crate::packet::Packet;
+use crate::reference::{self, State};
 use crate::step::{Exit, Header, Kind, Step, Steps};
 use crate::table;
-use crate::threaded::{self, Code, Op};
+use crate::threaded::{self, LEAVE, Machine, Op};
 
 /// Operations, and what belongs to them.
 pub(crate) struct Threaded<M: Memory> {
     ops: M::Array<Op>,
+    /// The instruction that each operation begins with.
     origin: M::Array<u32>,
     kinds: M::Array<Kind>,
     tables: M::Array<u32>,
+    /// Whether it uses scratch memory.
     scratch: bool,
 }
 
@@ -57,14 +61,48 @@ impl<M: Memory> Threaded<M> {
         Some(this)
     }
 
-    pub(crate) fn code<'p>(&'p self, insns: &'p [Insn]) -> Code<'p> {
-        Code {
-            insns,
-            ops: &self.ops,
-            origin: &self.origin,
-            tables: &self.tables,
-            scratch: self.scratch,
+    /// Runs it: how many bytes to keep, 0 for none. `insns` are those that it
+    /// was made of.
+    #[inline]
+    pub(crate) fn run<P: Packet + ?Sized>(&self, insns: &M::Array<Insn>, packet: &P) -> u32 {
+        if self.scratch {
+            self.run_with(insns, packet, &mut [0; MEMWORDS])
+        } else {
+            self.run_with(insns, packet, &mut [])
         }
+    }
+
+    #[inline(always)]
+    fn run_with<P: Packet + ?Sized>(
+        &self,
+        insns: &M::Array<Insn>,
+        packet: &P,
+        memory: &mut [u32],
+    ) -> u32 {
+        let wire_len = packet.wire_len();
+        let mut m = Machine { x: 0, a: 0, wire_len, memory, tables: &self.tables };
+        let result = threaded::run(&self.ops, packet.window(), &mut m);
+        if result & LEAVE != 0 { self.leave(insns, packet, &m, result) } else { result as u32 }
+    }
+
+    /// Goes on by the reference. All that it needs is found here: what is kept for
+    /// it elsewhere is kept for every packet.
+    #[cold]
+    #[inline(never)]
+    fn leave<P: Packet + ?Sized>(
+        &self,
+        insns: &M::Array<Insn>,
+        packet: &P,
+        m: &Machine<'_>,
+        result: u64,
+    ) -> u32 {
+        let op = self.ops.len().wrapping_sub(threaded::left(&self.ops, result).len());
+        let pc = self.origin.get(op).map_or(usize::MAX, |pc| *pc as usize);
+        let mut memory = [0; MEMWORDS];
+        for (to, from) in memory.iter_mut().zip(m.memory.iter()) {
+            *to = *from;
+        }
+        reference::run(insns, packet, State { pc, a: m.a, x: m.x, memory })
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {

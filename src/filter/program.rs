@@ -36,7 +36,7 @@ impl<M: Memory> Program<M> {
     #[inline]
     pub fn run<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
         match &self.threaded {
-            Some(threaded) => threaded.code(&self.insns).run(packet),
+            Some(threaded) => threaded.run(&self.insns, packet),
             None => self.run_reference(packet),
         }
     }

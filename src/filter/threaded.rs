@@ -7,11 +7,8 @@
 //! The checks of the finished object look for it, and where nobody optimises a
 //! loop makes the calls.
 
-use crate::Insn;
 use crate::handlers::*;
 use crate::opcode::*;
-use crate::packet::Packet;
-use crate::reference::{self, State};
 use crate::step::{Compare, Load};
 
 /// The first operation is the one that runs. The result is the program's, of 32
@@ -47,58 +44,23 @@ pub(crate) struct Machine<'p> {
     pub(crate) tables: &'p [u32],
 }
 
-/// A program in operations.
-pub(crate) struct Code<'p> {
-    pub(crate) insns: &'p [Insn],
-    pub(crate) ops: &'p [Op],
-    /// The instruction that each operation begins with.
-    pub(crate) origin: &'p [u32],
-    pub(crate) tables: &'p [u32],
-    /// Whether it uses scratch memory.
-    pub(crate) scratch: bool,
+/// Runs operations to their end, or to where they leave.
+#[inline(always)]
+pub(crate) fn run<'p>(ops: &'p [Op], window: &[u8], m: &mut Machine<'p>) -> u64 {
+    // What is further away has no address.
+    let window = window.get(..u32::MAX as usize).unwrap_or(window);
+    let mut result = call(ops, window, 0, m);
+    while cfg!(debug_assertions) && result & NEXT != 0 {
+        let a = m.a;
+        result = call(left(ops, result), window, a, m);
+    }
+    result
 }
 
-impl Code<'_> {
-    /// Runs it: how many bytes to keep, 0 for none.
-    #[inline]
-    pub(crate) fn run<P: Packet + ?Sized>(&self, packet: &P) -> u32 {
-        if self.scratch {
-            self.run_with(packet, &mut [0; MEMWORDS])
-        } else {
-            self.run_with(packet, &mut [])
-        }
-    }
-
-    #[inline(always)]
-    fn run_with<P: Packet + ?Sized>(&self, packet: &P, memory: &mut [u32]) -> u32 {
-        let (window, wire_len) = (packet.window(), packet.wire_len());
-        // What is further away has no address.
-        let window = window.get(..u32::MAX as usize).unwrap_or(window);
-        let mut m = Machine { x: 0, a: 0, wire_len, memory, tables: self.tables };
-        let mut result = call(self.ops, window, 0, &mut m);
-        while result & NEXT != 0 {
-            let a = m.a;
-            result = call(self.left(result), window, a, &mut m);
-        }
-        if result & LEAVE != 0 { self.leave(packet, &m, result) } else { result as u32 }
-    }
-
-    /// What is left of the operations.
-    fn left(&self, result: u64) -> &[Op] {
-        let done = self.ops.len().wrapping_sub(result as u32 as usize);
-        self.ops.get(done..).unwrap_or_default()
-    }
-
-    #[cold]
-    fn leave<P: Packet + ?Sized>(&self, packet: &P, m: &Machine<'_>, result: u64) -> u32 {
-        let op = self.ops.len().wrapping_sub(self.left(result).len());
-        let pc = self.origin.get(op).map_or(usize::MAX, |pc| *pc as usize);
-        let mut memory = [0; MEMWORDS];
-        for (to, from) in memory.iter_mut().zip(m.memory.iter()) {
-            *to = *from;
-        }
-        reference::run(self.insns, packet, State { pc, a: m.a, x: m.x, memory })
-    }
+/// What is left of the operations.
+pub(crate) fn left(ops: &[Op], result: u64) -> &[Op] {
+    let done = ops.len().wrapping_sub(result as u32 as usize);
+    ops.get(done..).unwrap_or_default()
 }
 
 /// Runs the first operation.
