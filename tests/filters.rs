@@ -262,6 +262,121 @@ fn flat_code_equals_its_instructions() {
     }
 }
 
+/// What libpcap makes of `tcp port`, with fields nearer to each other: the ports behind IPv6 (0x605),
+/// then those behind IPv4 (0x501).
+fn both() -> Vec<Insn> {
+    vec![
+        insn(LDH, 0, 0, 0),
+        insn(JEQ, 0, 6, 0x605),
+        insn(LDB, 0, 0, 6),
+        insn(JEQ, 0, 14, 6),
+        insn(LDH, 0, 0, 28),
+        insn(JEQ, 13, 0, 0x509),
+        insn(LDH, 0, 0, 30),
+        insn(JEQ, 11, 10, 0x509),
+        insn(JEQ, 0, 9, 0x501),
+        insn(LDB, 0, 0, 5),
+        insn(JEQ, 0, 7, 6),
+        insn(LDH, 0, 0, 2),
+        insn(JSET, 5, 0, 0x1fff),
+        insn(LDXB, 0, 0, 4),
+        insn(LDH_X, 0, 0, 8),
+        insn(JEQ, 3, 0, 0x509),
+        insn(LDH_X, 0, 0, 10),
+        insn(JEQ, 1, 0, 0x509),
+        NO,
+        YES,
+        insn(RET, 0, 0, 9),
+    ]
+}
+
+/// `portrange` of the same.
+fn both_ranges() -> Vec<Insn> {
+    let mut program = both();
+    program.truncate(4);
+    program[1] = insn(JEQ, 0, 8, 0x605);
+    program[3] = insn(JEQ, 0, 18, 6);
+    program.extend([
+        insn(LDH, 0, 0, 28),
+        insn(JGE, 0, 1, 0x505),
+        insn(JGT, 0, 16, 0x905),
+        insn(LDH, 0, 0, 30),
+        insn(JGE, 0, 13, 0x505),
+        insn(JGT, 12, 13, 0x905),
+        insn(JEQ, 0, 11, 0x501),
+        insn(LDB, 0, 0, 5),
+        insn(JEQ, 0, 9, 6),
+        insn(LDH, 0, 0, 2),
+        insn(JSET, 7, 0, 0x1fff),
+        insn(LDXB, 0, 0, 4),
+        insn(LDH_X, 0, 0, 8),
+        insn(JGE, 0, 1, 0x505),
+        insn(JGT, 0, 4, 0x905),
+        insn(LDH_X, 0, 0, 10),
+        insn(JGE, 0, 1, 0x505),
+        insn(JGT, 0, 1, 0x905),
+        NO,
+        YES,
+    ]);
+    program
+}
+
+/// Asking both protocols at once is asking one after the other: also where what is asked of them is
+/// not quite the same.
+#[test]
+fn both_protocols_are_asked_at_once() {
+    let changed = |changes: &[(usize, Insn)]| {
+        let mut program = both();
+        changes.iter().for_each(|(at, insn)| program[*at] = *insn);
+        program
+    };
+    let programs = [
+        ("ports", true, both()),
+        ("ranges", true, both_ranges()),
+        ("flags", true, changed(&[(12, insn(JSET, 5, 0, 0xff))])),
+        ("rejects", true, changed(&[(18, YES), (19, NO)])),
+        ("IPv4 first", true, changed(&[(1, insn(JEQ, 0, 6, 0x501)), (8, insn(JEQ, 0, 9, 0x605))])),
+        ("another place", false, changed(&[(6, insn(LDH, 0, 0, 32))])),
+        ("an odd distance", false, changed(&[(4, insn(LDH, 0, 0, 29)), (6, insn(LDH, 0, 0, 31))])),
+        (
+            "another port",
+            false,
+            changed(&[(5, insn(JEQ, 13, 0, 0x905)), (7, insn(JEQ, 11, 10, 0x905))]),
+        ),
+        ("another protocol", false, changed(&[(3, insn(JEQ, 0, 14, 17))])),
+        (
+            "another answer",
+            false,
+            changed(&[(5, insn(JEQ, 14, 0, 0x509)), (7, insn(JEQ, 12, 10, 0x509))]),
+        ),
+        ("another rejection", false, changed(&[(8, insn(JEQ, 0, 11, 0x501))])),
+        ("no field of two bytes", false, changed(&[(8, insn(JEQ, 0, 9, 0x10501))])),
+    ];
+    for (name, same, insns) in programs {
+        let program = filter::program(&insns, true).expect("a valid program");
+        // The others may be flat for another reason.
+        assert!(!same || program.filter().amd64().expect("memory").flat() > 0, "{name}");
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut answers = BTreeMap::new();
+        for _ in 0..20_000 {
+            let mut packet: Vec<u8> =
+                (0..60).map(|_| random.choice([5, 5, 9, 0]).unwrap()).collect();
+            packet[..2].copy_from_slice(&random.choice([[6, 5], [5, 1], [6, 1], [0, 0]]).unwrap());
+            packet[2..4].copy_from_slice(&random.choice([[0, 0], [0x40, 0], [0, 9]]).unwrap());
+            packet[4] = random.choice([0x45, 0x40, 1, 0x4f]).unwrap();
+            packet[5] = random.choice([6, 6, 17]).unwrap();
+            packet[6] = random.choice([6, 6, 17]).unwrap();
+            let len = if random.bool() { 60 } else { random.usize(0..=60) };
+            let expected = program.filter().run_reference(&packet[..len]);
+            let answer = program.run(&packet[..len]);
+            assert_eq!(answer, expected, "{name} says something else of {:?}", &packet[..len]);
+            *answers.entry(expected).or_insert(0) += 1;
+        }
+        let rarest = answers.values().min().copied().unwrap_or(0);
+        assert!(answers.len() > 1 && rarest > 200, "{name}: {answers:?}");
+    }
+}
+
 /// Random programs have steps of all kinds, and the fuzzer with them.
 #[test]
 fn random_programs_have_every_kind() {

@@ -21,6 +21,7 @@
 //!
 //! What stands before that for some programs, and why, `flat.rs` tells.
 
+mod both;
 mod flat;
 
 use crate::memory::Memory;
@@ -55,6 +56,20 @@ enum To {
     R9,
 }
 
+/// Where fields are.
+#[derive(Clone, Copy)]
+enum Place {
+    Window,
+    /// Behind X, which is 4 * rcx.
+    Header,
+    /// At rcx, which is this, or 0.
+    Far(u32),
+}
+
+/// Registers, as instructions number them.
+const EAX: u8 = 0;
+const ECX: u8 = 1;
+const EDX: u8 = 2;
 /// What a distance of 32 bits leads to.
 #[derive(Clone, Copy)]
 enum Target {

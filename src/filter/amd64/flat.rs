@@ -15,7 +15,7 @@
 //! | r8b to r11b | which steps are reached, and whether the packet is accepted |
 //! | eax, ecx, dl | what a step needs for itself; dl is its answer |
 
-use super::{Condition, Emitter, Target, condition, fits, swap};
+use super::{Condition, EAX, ECX, EDX, Emitter, Place, Target, condition, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Header, Load, Step};
 
@@ -32,20 +32,6 @@ const IPV6_FRAGMENT: u32 = 44;
 /// fetch from memory: it looks at its beginning instead.
 const FAR: u32 = 48;
 
-/// Where fields are.
-#[derive(Clone, Copy)]
-enum Place {
-    Window,
-    /// Behind X, which is 4 * rcx.
-    Header,
-    /// At rcx, which is this, or 0.
-    Far(u32),
-}
-
-/// Registers, as instructions number them.
-const EAX: u8 = 0;
-const ECX: u8 = 1;
-const EDX: u8 = 2;
 const MASKS: core::ops::RangeInclusive<u8> = 8..=11;
 
 /// What two registers do.
@@ -125,12 +111,14 @@ impl<M: Memory> Flat<M> {
 impl<M: Memory> Emitter<'_, '_, M> {
     /// Writes it, if this is such a program; `None`, and nothing, if not.
     pub(super) fn flat(&mut self) -> Option<()> {
-        let (at, fixed) = (self.at, self.fixed);
-        let written = self.try_flat();
-        if written.is_none() {
-            (self.at, self.fixed) = (at, fixed);
+        let start = (self.at, self.fixed);
+        for write in [Self::try_both, Self::try_flat] {
+            if write(self).is_some() {
+                return Some(());
+            }
+            (self.at, self.fixed) = start;
         }
-        written
+        None
     }
 
     fn try_flat(&mut self) -> Option<()> {
@@ -175,7 +163,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     }
 
     /// Leaves for the other code.
-    fn other_if(&mut self, condition: Condition) {
+    pub(super) fn other_if(&mut self, condition: Condition) {
         self.put_distance(&[0x0f, 0x80 | condition.0], Target::Other); // jcc
     }
 
@@ -185,7 +173,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
         self.put(&[rex, operation, 0xc0 | (from & 7) << 3 | to & 7]);
     }
 
-    fn set_if(&mut self, condition: Condition, to: u8) {
+    pub(super) fn set_if(&mut self, condition: Condition, to: u8) {
         self.put(&[0x0f, 0x90 | condition.0, 0xc0 | to]); // setcc
     }
 
