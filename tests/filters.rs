@@ -381,7 +381,7 @@ fn both_protocols_are_asked_at_once() {
 #[test]
 fn random_programs_have_every_kind() {
     let mut random = fastrand::Rng::with_seed(1);
-    let (mut found, mut flat) = (BTreeMap::new(), 0);
+    let (mut found, mut flat, mut both) = (BTreeMap::new(), 0, 0);
     for _ in 0..2000 {
         let mut data = vec![0; 1000];
         random.fill(&mut data);
@@ -391,9 +391,14 @@ fn random_programs_have_every_kind() {
         for kind in program.filter().kinds() {
             *found.entry(*kind).or_insert(0) += 1;
         }
-        flat += u32::from(program.filter().amd64().expect("memory").flat() > 0);
+        let code = program.filter().amd64().expect("memory");
+        flat += u32::from(code.flat() > 0);
+        // cmove r10d, edx: that of two protocols.
+        let chosen = |bytes: &[u8]| bytes == [0x44, 0x0f, 0x44, 0xd2];
+        both += u32::from(code[..code.flat()].windows(4).any(chosen));
     }
     assert!(flat >= 50, "{flat} in 2000 programs have flat code");
+    assert!(both >= 20, "{both} in 2000 programs ask two protocols at once");
     for (kind, _) in each_kind() {
         let times = found.get(&kind).copied().unwrap_or(0);
         assert!(times >= 50, "{kind:?}: {times} in 2000 programs, {found:?}");

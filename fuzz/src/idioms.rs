@@ -41,6 +41,19 @@ struct Writer<'u, 'd> {
     blocks: usize,
     /// Only fields are asked for, and one of two ends follows.
     questions: bool,
+    /// What was asked behind an IPv6 header, and is asked behind an IPv4 header next.
+    asked: Option<Asked>,
+}
+
+/// What is asked of ports.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Protocols, and how many of them.
+    protocols: ([u32; 3], usize),
+    how: u8,
+    ports: [u32; 2],
+    yes: Label,
+    no: Label,
 }
 
 impl Writer<'_, '_> {
@@ -144,7 +157,80 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
+    /// The protocol, and the ports behind the header: in this block those of one of IPv6 and IPv4,
+    /// in the next one those of the other.
+    fn ports(&mut self, asked: Asked, at: u32, indirect: bool) -> Result<()> {
+        let Asked { protocols, how, ports: [port, other], yes, no } = asked;
+        self.line(0x30, if indirect { 23 } else { 20 });
+        self.one_of(&protocols.0[..protocols.1], Label::Next, no);
+        self.join();
+        if indirect {
+            self.fragment(no)?;
+        }
+        self.field(0x08, indirect, at, None);
+        match how {
+            0 => self.branch(0x15, port, yes, Label::Next),
+            1 => self.one_of(&[port, other], yes, Label::Next),
+            _ => {
+                self.branch(0x35, port, Label::Next, no);
+                self.branch(0x25, other, no, yes);
+                return Ok(());
+            }
+        }
+        self.field(0x08, indirect, at + 2, None);
+        self.one_of(&[port, other][..1 + usize::from(how)], yes, no);
+        Ok(())
+    }
+
+    /// What libpcap makes of ports: the same of both protocols, but for a mistake now and then.
+    fn both(&mut self) -> Result<bool> {
+        let rarely = |u: &mut Unstructured<'_>| u.ratio(1, 24);
+        if let Some(mut asked) = self.asked.take() {
+            let no = if rarely(self.u)? { self.label()? } else { asked.no };
+            self.branch(0x15, 0x800, Label::Next, no);
+            if rarely(self.u)? {
+                asked.ports[0] = self.value(0x08)?;
+            }
+            if rarely(self.u)? {
+                asked.protocols.0[0] = self.value(0x10)?;
+            }
+            if rarely(self.u)? {
+                asked.yes = self.label()?;
+            }
+            let at = if rarely(self.u)? { 16 } else { 14 };
+            self.ports(asked, at, true)?;
+            return Ok(true);
+        }
+        if !self.questions || self.block != 0 || self.blocks < 2 || !self.u.ratio(1, 3)? {
+            return Ok(false);
+        }
+        let protocols = [self.value(0x10)?, self.value(0x10)?, self.value(0x10)?];
+        // Behind both.
+        self.block = 1;
+        let (yes, no) = match self.u.arbitrary::<u8>()? % 4 {
+            0 => (self.label()?, self.label()?),
+            1 => (Label::Reject, Label::Accept),
+            _ => (Label::Accept, Label::Reject),
+        };
+        self.block = 0;
+        let asked = Asked {
+            protocols: (protocols, self.u.int_in_range(1..=3)?),
+            how: self.u.int_in_range(0..=2)?,
+            ports: [self.value(0x08)?, self.value(0x08)?],
+            yes,
+            no,
+        };
+        self.line(0x28, 12);
+        self.branch(0x15, 0x86dd, Label::Next, Label::Block(1));
+        self.ports(asked, 54, false)?;
+        self.asked = Some(asked);
+        Ok(true)
+    }
+
     fn block(&mut self, any: AnyInsn) -> Result<()> {
+        if self.both()? {
+            return Ok(());
+        }
         let (yes, no) = (self.label()?, self.label()?);
         let (size, indirect) = (self.of(&[0x00, 0x08, 0x08, 0x10])?, self.u.arbitrary()?);
         let at = self.of(&[12, 14, 16, 20, 23, 26, 30, 54, 56])?;
@@ -240,7 +326,7 @@ const MIDDLE: usize = 1 << 16;
 pub fn program(u: &mut Unstructured<'_>, any: AnyInsn) -> Result<Vec<Insn>> {
     let blocks = u.int_in_range(1..=8)?;
     let questions = u.ratio(1, 3)?;
-    let mut writer = Writer { u, lines: Vec::new(), block: 0, blocks, questions };
+    let mut writer = Writer { u, lines: Vec::new(), block: 0, blocks, questions, asked: None };
     // Where blocks begin, and where their middles are.
     let mut places = std::collections::HashMap::new();
     for block in 0..blocks {
