@@ -45,13 +45,16 @@ struct Writer<'u, 'd> {
     asked: Option<Asked>,
 }
 
-/// What is asked of ports.
+/// What is asked of ports, or of addresses.
 #[derive(Clone, Copy)]
 struct Asked {
     /// Protocols, and how many of them.
     protocols: ([u32; 3], usize),
     how: u8,
-    ports: [u32; 2],
+    values: [u32; 2],
+    /// Whether these are addresses, and what of them counts.
+    addresses: bool,
+    mask: Option<u32>,
     yes: Label,
     no: Label,
 }
@@ -160,7 +163,7 @@ impl Writer<'_, '_> {
     /// The protocol, and the ports behind the header: in this block those of one of IPv6 and IPv4,
     /// in the next one those of the other.
     fn ports(&mut self, asked: Asked, at: u32, indirect: bool) -> Result<()> {
-        let Asked { protocols, how, ports: [port, other], yes, no } = asked;
+        let Asked { protocols, how, values: [port, other], yes, no, .. } = asked;
         self.line(0x30, if indirect { 23 } else { 20 });
         self.one_of(&protocols.0[..protocols.1], Label::Next, no);
         self.join();
@@ -189,7 +192,7 @@ impl Writer<'_, '_> {
             let no = if rarely(self.u)? { self.label()? } else { asked.no };
             self.branch(0x15, 0x800, Label::Next, no);
             if rarely(self.u)? {
-                asked.ports[0] = self.value(0x08)?;
+                asked.values[0] = self.value(0x08)?;
             }
             if rarely(self.u)? {
                 asked.protocols.0[0] = self.value(0x10)?;
@@ -201,8 +204,18 @@ impl Writer<'_, '_> {
             self.ports(asked, at, true)?;
             return Ok(true);
         }
-        if !self.questions || self.block != 0 || self.blocks < 2 || !self.u.ratio(1, 3)? {
-            return Ok(false);
+        let Some(asked) = self.begin_both()? else { return Ok(false) };
+        self.line(0x28, 12);
+        self.branch(0x15, 0x86dd, Label::Next, Label::Block(1));
+        self.ports(asked, 54, false)?;
+        self.asked = Some(asked);
+        Ok(true)
+    }
+
+    /// What is asked of two protocols in two blocks, if it is.
+    fn begin_both(&mut self) -> Result<Option<Asked>> {
+        if !self.questions || self.block != 0 || self.blocks < 2 || !self.u.ratio(1, 4)? {
+            return Ok(None);
         }
         let protocols = [self.value(0x10)?, self.value(0x10)?, self.value(0x10)?];
         // Behind both.
@@ -213,22 +226,69 @@ impl Writer<'_, '_> {
             _ => (Label::Accept, Label::Reject),
         };
         self.block = 0;
-        let asked = Asked {
+        Ok(Some(Asked {
             protocols: (protocols, self.u.int_in_range(1..=3)?),
             how: self.u.int_in_range(0..=2)?,
-            ports: [self.value(0x08)?, self.value(0x08)?],
+            values: [self.value(0x08)?, self.value(0x08)?],
+            addresses: false,
+            mask: None,
             yes,
             no,
-        };
+        }))
+    }
+
+    /// Two addresses: one of them, or both.
+    fn two_addresses(&mut self, asked: Asked, at: [u32; 2]) {
+        let Asked { how, values: [first, second], mask, yes, no, .. } = asked;
+        let (found, missed) = if how == 0 { (yes, Label::Next) } else { (Label::Next, no) };
+        self.field(0x00, false, at[0], mask);
+        self.branch(0x15, first, found, missed);
+        self.field(0x00, false, at[1], mask);
+        self.branch(0x15, if how == 0 { first } else { second }, yes, no);
+    }
+
+    /// What libpcap makes of them: those of IPv4, and in the next block those of ARP and RARP.
+    fn addresses(&mut self) -> Result<bool> {
+        let rarely = |u: &mut Unstructured<'_>| u.ratio(1, 24);
+        if let Some(mut asked) = self.asked.take() {
+            let no = if rarely(self.u)? { self.label()? } else { asked.no };
+            if self.u.arbitrary()? {
+                self.branch(0x15, 0x806, Label::Next, Label::Next);
+                self.branch(0x15, 0x8035, Label::Next, no);
+                self.join();
+            } else {
+                self.branch(0x15, 0x806, Label::Next, no);
+            }
+            if rarely(self.u)? {
+                asked.values[0] = self.value(0x00)?;
+            }
+            if rarely(self.u)? {
+                asked.mask = self.mask()?;
+            }
+            if rarely(self.u)? {
+                asked.yes = self.label()?;
+            }
+            self.two_addresses(asked, [28, 38]);
+            return Ok(true);
+        }
+        let Some(mut asked) = self.begin_both()? else { return Ok(false) };
+        (asked.addresses, asked.how) = (true, self.u.int_in_range(0..=1)?);
+        asked.values = [self.value(0x00)?, self.value(0x00)?];
+        asked.mask = self.mask()?;
         self.line(0x28, 12);
-        self.branch(0x15, 0x86dd, Label::Next, Label::Block(1));
-        self.ports(asked, 54, false)?;
+        self.branch(0x15, 0x800, Label::Next, Label::Block(1));
+        self.two_addresses(asked, [26, 30]);
         self.asked = Some(asked);
         Ok(true)
     }
 
     fn block(&mut self, any: AnyInsn) -> Result<()> {
-        if self.both()? {
+        // What is begun is ended.
+        let begun = self.asked.map(|asked| asked.addresses);
+        if begun.is_none_or(|addresses| !addresses) && self.both()? {
+            return Ok(());
+        }
+        if begun.is_none_or(|addresses| addresses) && self.addresses()? {
             return Ok(());
         }
         let (yes, no) = (self.label()?, self.label()?);

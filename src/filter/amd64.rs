@@ -21,6 +21,7 @@
 //!
 //! What stands before that for some programs, and why, `flat.rs` tells.
 
+mod addresses;
 mod both;
 mod flat;
 

@@ -64,7 +64,7 @@ struct Way {
 }
 
 impl<M: Memory> Emitter<'_, '_, M> {
-    fn step_at(&self, pc: u32) -> Option<&Step> {
+    pub(super) fn step_at(&self, pc: u32) -> Option<&Step> {
         let steps = self.steps.steps();
         let at = steps.binary_search_by_key(&pc, |(pc, _)| *pc).ok()?;
         steps.get(at).map(|(_, step)| step)

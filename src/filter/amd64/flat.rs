@@ -112,7 +112,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     /// Writes it, if this is such a program; `None`, and nothing, if not.
     pub(super) fn flat(&mut self) -> Option<()> {
         let start = (self.at, self.fixed);
-        for write in [Self::try_both, Self::try_flat] {
+        for write in [Self::try_both, Self::try_addresses, Self::try_flat] {
             if write(self).is_some() {
                 return Some(());
             }
