@@ -322,6 +322,25 @@ fn both_ranges() -> Vec<Insn> {
     program
 }
 
+/// What it makes of `tcp`: behind IPv6, behind a fragment header there, and behind IPv4.
+fn protocol() -> Vec<Insn> {
+    vec![
+        insn(LDH, 0, 0, 0),
+        insn(JEQ, 0, 5, 0x605),
+        insn(LDB, 0, 0, 6),
+        insn(JEQ, 7, 0, 6),
+        insn(JEQ, 0, 5, 44),
+        insn(LDB, 0, 0, 20),
+        insn(JEQ, 4, 3, 5),
+        insn(JEQ, 0, 2, 0x501),
+        insn(LDB, 0, 0, 5),
+        insn(JEQ, 1, 0, 6),
+        NO,
+        YES,
+        insn(RET, 0, 0, 9),
+    ]
+}
+
 /// What it makes of `host`: addresses of IPv4 (0x605), of ARP (0x501) and of RARP (0x509).
 fn addresses() -> Vec<Insn> {
     vec![
@@ -392,6 +411,10 @@ fn both_protocols_are_asked_at_once() {
         ),
         ("another rejection", false, change(both(), &[(8, insn(JEQ, 0, 11, 0x501))])),
         ("no field of two bytes", false, change(both(), &[(8, insn(JEQ, 0, 9, 0x10501))])),
+        ("protocol", true, protocol()),
+        ("another protocol of IPv4", false, change(protocol(), &[(9, insn(JEQ, 1, 0, 17))])),
+        ("another answer for IPv4", false, change(protocol(), &[(9, insn(JEQ, 2, 0, 6))])),
+        ("no fragment header", false, change(protocol(), &[(4, insn(JEQ, 0, 5, 17))])),
         ("addresses", true, addresses()),
         ("both addresses", true, both_addresses()),
         ("no RARP", true, change(addresses(), &[(6, insn(JEQ, 1, 5, 0x501))])),
@@ -424,7 +447,7 @@ fn both_protocols_are_asked_at_once() {
             packet[2..4].copy_from_slice(&random.choice([[0, 0], [0x40, 0], [0, 9]]).unwrap());
             packet[4] = random.choice([0x45, 0x40, 1, 0x4f]).unwrap();
             packet[5] = random.choice([6, 6, 17]).unwrap();
-            packet[6] = random.choice([6, 6, 17]).unwrap();
+            packet[6] = random.choice([6, 6, 17, 44]).unwrap();
             for at in [8, 12, 16, 24] {
                 if random.bool() {
                     packet[at..at + 4].fill(random.choice([5, 9]).unwrap());
@@ -445,7 +468,8 @@ fn both_protocols_are_asked_at_once() {
 #[test]
 fn random_programs_have_every_kind() {
     let mut random = fastrand::Rng::with_seed(1);
-    let (mut found, mut flat, mut ports, mut addresses) = (BTreeMap::new(), 0, 0, 0);
+    let (mut found, mut flat) = (BTreeMap::new(), 0);
+    let (mut ports, mut addresses, mut protocols) = (0, 0, 0);
     for _ in 0..2000 {
         let mut data = vec![0; 1000];
         random.fill(&mut data);
@@ -457,17 +481,16 @@ fn random_programs_have_every_kind() {
         }
         let code = program.filter().amd64().expect("memory");
         flat += u32::from(code.flat() > 0);
-        // cmove r10d, edx and cmove ecx, r8d: what both.rs and addresses.rs choose.
+        // cmove r10d, edx; cmove ecx, r8d; cmove r8d, ecx: what is chosen of two protocols.
         let chooses = |how: &[u8]| code[..code.flat()].windows(4).any(|bytes| bytes == how);
         ports += u32::from(chooses(&[0x44, 0x0f, 0x44, 0xd2]));
         addresses += u32::from(chooses(&[0x41, 0x0f, 0x44, 0xc8]));
+        protocols += u32::from(chooses(&[0x44, 0x0f, 0x44, 0xc1]));
     }
     assert!(flat >= 50, "{flat} in 2000 programs have flat code");
-    assert!(ports >= 20, "{ports} in 2000 programs ask for ports of two protocols at once");
-    assert!(
-        addresses >= 20,
-        "{addresses} in 2000 programs ask for addresses of two protocols at once"
-    );
+    // Of two protocols at once.
+    let both = [ports, addresses, protocols];
+    assert!(both.iter().all(|times| *times >= 20), "{both:?} in 2000 programs");
     for (kind, _) in each_kind() {
         let times = found.get(&kind).copied().unwrap_or(0);
         assert!(times >= 50, "{kind:?}: {times} in 2000 programs, {found:?}");

@@ -45,15 +45,23 @@ struct Writer<'u, 'd> {
     asked: Option<Asked>,
 }
 
-/// What is asked of ports, or of addresses.
+/// Fields that two protocols have in different places.
+#[derive(Clone, Copy)]
+enum Fields {
+    Protocol,
+    Ports,
+    Addresses,
+}
+
+/// What is asked of them.
 #[derive(Clone, Copy)]
 struct Asked {
     /// Protocols, and how many of them.
     protocols: ([u32; 3], usize),
     how: u8,
     values: [u32; 2],
-    /// Whether these are addresses, and what of them counts.
-    addresses: bool,
+    what: Fields,
+    /// What of an address counts.
     mask: Option<u32>,
     yes: Label,
     no: Label,
@@ -185,34 +193,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    /// What libpcap makes of ports: the same of both protocols, but for a mistake now and then.
-    fn both(&mut self) -> Result<bool> {
-        let rarely = |u: &mut Unstructured<'_>| u.ratio(1, 24);
-        if let Some(mut asked) = self.asked.take() {
-            let no = if rarely(self.u)? { self.label()? } else { asked.no };
-            self.branch(0x15, 0x800, Label::Next, no);
-            if rarely(self.u)? {
-                asked.values[0] = self.value(0x08)?;
-            }
-            if rarely(self.u)? {
-                asked.protocols.0[0] = self.value(0x10)?;
-            }
-            if rarely(self.u)? {
-                asked.yes = self.label()?;
-            }
-            let at = if rarely(self.u)? { 16 } else { 14 };
-            self.ports(asked, at, true)?;
-            return Ok(true);
-        }
-        let Some(asked) = self.begin_both()? else { return Ok(false) };
-        self.line(0x28, 12);
-        self.branch(0x15, 0x86dd, Label::Next, Label::Block(1));
-        self.ports(asked, 54, false)?;
-        self.asked = Some(asked);
-        Ok(true)
-    }
-
-    /// What is asked of two protocols in two blocks, if it is.
+    /// What libpcap makes of fields of two protocols, in two blocks, if it is to be.
     fn begin_both(&mut self) -> Result<Option<Asked>> {
         if !self.questions || self.block != 0 || self.blocks < 2 || !self.u.ratio(1, 4)? {
             return Ok(None);
@@ -230,7 +211,7 @@ impl Writer<'_, '_> {
             protocols: (protocols, self.u.int_in_range(1..=3)?),
             how: self.u.int_in_range(0..=2)?,
             values: [self.value(0x08)?, self.value(0x08)?],
-            addresses: false,
+            what: *self.u.choose(&[Fields::Protocol, Fields::Ports, Fields::Addresses])?,
             mask: None,
             yes,
             no,
@@ -247,49 +228,79 @@ impl Writer<'_, '_> {
         self.branch(0x15, if how == 0 { first } else { second }, yes, no);
     }
 
-    /// What libpcap makes of them: those of IPv4, and in the next block those of ARP and RARP.
-    fn addresses(&mut self) -> Result<bool> {
-        let rarely = |u: &mut Unstructured<'_>| u.ratio(1, 24);
-        if let Some(mut asked) = self.asked.take() {
-            let no = if rarely(self.u)? { self.label()? } else { asked.no };
-            if self.u.arbitrary()? {
-                self.branch(0x15, 0x806, Label::Next, Label::Next);
-                self.branch(0x15, 0x8035, Label::Next, no);
-                self.join();
-            } else {
-                self.branch(0x15, 0x806, Label::Next, no);
-            }
-            if rarely(self.u)? {
-                asked.values[0] = self.value(0x00)?;
-            }
-            if rarely(self.u)? {
-                asked.mask = self.mask()?;
-            }
-            if rarely(self.u)? {
-                asked.yes = self.label()?;
-            }
-            self.two_addresses(asked, [28, 38]);
-            return Ok(true);
-        }
-        let Some(mut asked) = self.begin_both()? else { return Ok(false) };
-        (asked.addresses, asked.how) = (true, self.u.int_in_range(0..=1)?);
-        asked.values = [self.value(0x00)?, self.value(0x00)?];
-        asked.mask = self.mask()?;
+    /// The first of two blocks, with the fields of one protocol.
+    fn first_of_both(&mut self, mut asked: Asked) -> Result<()> {
         self.line(0x28, 12);
-        self.branch(0x15, 0x800, Label::Next, Label::Block(1));
-        self.two_addresses(asked, [26, 30]);
+        let first = if matches!(asked.what, Fields::Addresses) { 0x800 } else { 0x86dd };
+        self.branch(0x15, first, Label::Next, Label::Block(1));
+        match asked.what {
+            Fields::Protocol => {
+                let (protocol, Asked { yes, no, .. }) = (asked.protocols.0[0], asked);
+                self.line(0x30, 20);
+                self.branch(0x15, protocol, yes, Label::Next);
+                self.branch(0x15, FRAGMENT, Label::Next, no);
+                self.line(0x30, 54);
+                self.branch(0x15, protocol, yes, no);
+            }
+            Fields::Ports => self.ports(asked, 54, false)?,
+            Fields::Addresses => {
+                asked.how = self.u.int_in_range(0..=1)?;
+                asked.values = [self.value(0x00)?, self.value(0x00)?];
+                asked.mask = self.mask()?;
+                self.two_addresses(asked, [26, 30]);
+            }
+        }
         self.asked = Some(asked);
-        Ok(true)
+        Ok(())
+    }
+
+    /// The second one, with those of another: alike, but for a mistake now and then.
+    fn second_of_both(&mut self, mut asked: Asked) -> Result<()> {
+        let rarely = |u: &mut Unstructured<'_>| u.ratio(1, 24);
+        let no = if rarely(self.u)? { self.label()? } else { asked.no };
+        if rarely(self.u)? {
+            asked.values[0] = self.value(0x08)?;
+        }
+        if rarely(self.u)? {
+            asked.protocols.0[0] = self.value(0x10)?;
+        }
+        if rarely(self.u)? {
+            asked.mask = self.mask()?;
+        }
+        if rarely(self.u)? {
+            asked.yes = self.label()?;
+        }
+        match asked.what {
+            Fields::Protocol => {
+                self.branch(0x15, 0x800, Label::Next, no);
+                self.line(0x30, 23);
+                self.branch(0x15, asked.protocols.0[0], asked.yes, asked.no);
+            }
+            Fields::Ports => {
+                self.branch(0x15, 0x800, Label::Next, no);
+                let at = if rarely(self.u)? { 16 } else { 14 };
+                self.ports(asked, at, true)?;
+            }
+            Fields::Addresses => {
+                if self.u.arbitrary()? {
+                    self.branch(0x15, 0x806, Label::Next, Label::Next);
+                    self.branch(0x15, 0x8035, Label::Next, no);
+                    self.join();
+                } else {
+                    self.branch(0x15, 0x806, Label::Next, no);
+                }
+                self.two_addresses(asked, [28, 38]);
+            }
+        }
+        Ok(())
     }
 
     fn block(&mut self, any: AnyInsn) -> Result<()> {
-        // What is begun is ended.
-        let begun = self.asked.map(|asked| asked.addresses);
-        if begun.is_none_or(|addresses| !addresses) && self.both()? {
-            return Ok(());
+        if let Some(asked) = self.asked.take() {
+            return self.second_of_both(asked);
         }
-        if begun.is_none_or(|addresses| addresses) && self.addresses()? {
-            return Ok(());
+        if let Some(asked) = self.begin_both()? {
+            return self.first_of_both(asked);
         }
         let (yes, no) = (self.label()?, self.label()?);
         let (size, indirect) = (self.of(&[0x00, 0x08, 0x08, 0x10])?, self.u.arbitrary()?);

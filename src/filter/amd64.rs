@@ -22,8 +22,9 @@
 //! What stands before that for some programs, and why, `flat.rs` tells.
 
 mod addresses;
-mod both;
 mod flat;
+mod ports;
+mod protocol;
 
 use crate::memory::Memory;
 use crate::opcode::*;
@@ -56,6 +57,10 @@ enum To {
     Eax,
     R9,
 }
+
+/// The protocol that says that a fragment header of IPv6 follows: too rare to
+/// look behind that in every packet.
+const IPV6_FRAGMENT: u32 = 44;
 
 /// Where fields are.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 //! Addresses of IPv4 and of ARP, asked once.
 //!
 //! `host` and `net` ask for two fields of IPv4, and for two fields of ARP and RARP,
-//! which have other places. As in [both](super::both) these are chosen first, and
+//! which have other places. As in [ports](super::ports) these are chosen first, and
 //! what is asked is a number that is 0 if the answer is yes.
 //!
 //! | register | has |

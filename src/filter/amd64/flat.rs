@@ -15,7 +15,9 @@
 //! | r8b to r11b | which steps are reached, and whether the packet is accepted |
 //! | eax, ecx, dl | what a step needs for itself; dl is its answer |
 
-use super::{Condition, EAX, ECX, EDX, Emitter, Place, Target, condition, fits, swap};
+use super::{
+    Condition, EAX, ECX, EDX, Emitter, IPV6_FRAGMENT, Place, Target, condition, fits, swap,
+};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Header, Load, Step};
 
@@ -23,10 +25,6 @@ use crate::step::{Compare, Exit, Header, Load, Step};
 /// more than branches do.
 pub(super) const STEPS: usize = 12;
 const STEP: usize = 45;
-
-/// The protocol that says that a fragment header of IPv6 follows: too rare to
-/// look behind that in every packet.
-const IPV6_FRAGMENT: u32 = 44;
 
 /// What is so far into a packet, a packet that is not asked for it need not
 /// fetch from memory: it looks at its beginning instead.
@@ -112,7 +110,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     /// Writes it, if this is such a program; `None`, and nothing, if not.
     pub(super) fn flat(&mut self) -> Option<()> {
         let start = (self.at, self.fixed);
-        for write in [Self::try_both, Self::try_addresses, Self::try_flat] {
+        for write in [Self::try_protocol, Self::try_ports, Self::try_addresses, Self::try_flat] {
             if write(self).is_some() {
                 return Some(());
             }

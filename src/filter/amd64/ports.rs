@@ -126,7 +126,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     }
 
     /// Writes it, if this is such a program.
-    pub(super) fn try_both(&mut self) -> Option<()> {
+    pub(super) fn try_ports(&mut self) -> Option<()> {
         let (_, Step::TwoWay { load, k: [first, second], yes: [one, other], no }) =
             *self.steps.steps().first()?
         else {
