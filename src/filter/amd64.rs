@@ -62,20 +62,11 @@ enum To {
 /// look behind that in every packet.
 const IPV6_FRAGMENT: u32 = 44;
 
-/// Where fields are.
-#[derive(Clone, Copy)]
-enum Place {
-    Window,
-    /// Behind X, which is 4 * rcx.
-    Header,
-    /// At rcx, which is this, or 0.
-    Far(u32),
-}
-
 /// Registers, as instructions number them.
 const EAX: u8 = 0;
 const ECX: u8 = 1;
 const EDX: u8 = 2;
+
 /// What a distance of 32 bits leads to.
 #[derive(Clone, Copy)]
 enum Target {

@@ -15,9 +15,7 @@
 //! | r8b to r11b | which steps are reached, and whether the packet is accepted |
 //! | eax, ecx, dl | what a step needs for itself; dl is its answer |
 
-use super::{
-    Condition, EAX, ECX, EDX, Emitter, IPV6_FRAGMENT, Place, Target, condition, fits, swap,
-};
+use super::{Condition, EAX, ECX, EDX, Emitter, IPV6_FRAGMENT, Target, condition, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Header, Load, Step};
 
@@ -30,6 +28,17 @@ const STEP: usize = 45;
 /// fetch from memory: it looks at its beginning instead.
 const FAR: u32 = 48;
 
+/// Where fields are.
+#[derive(Clone, Copy)]
+enum Place {
+    Window,
+    /// Behind X, which is 4 * rcx.
+    Header,
+    /// At rcx, which is this, or 0.
+    Far(u32),
+}
+
+/// Those for whether steps are reached.
 const MASKS: core::ops::RangeInclusive<u8> = 8..=11;
 
 /// What two registers do.
