@@ -12,7 +12,8 @@
 //! | r10 | whether it is one of the protocols |
 //! | rax | what is asked of the first field, then of both |
 
-use super::{Condition, Emitter, swap};
+use super::flat::Types;
+use super::{Condition, Emitter, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Load, Step};
 
@@ -67,15 +68,11 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     /// Writes it, if this is such a program.
     pub(super) fn try_addresses(&mut self) -> Option<()> {
-        let (_, Step::TwoWay { load, k: [first, second], yes, no: otherwise }) =
-            *self.steps.steps().first()?
-        else {
-            return None;
-        };
-        let [Exit::Go(one), Exit::Go(other)] = yes else { return None };
+        let Types { at, types: [first, second], ways, others } = self.types()?;
+        let [Exit::Go(one), Exit::Go(other)] = ways else { return None };
         // RARP has its fields where ARP has them.
-        let (third, otherwise) = match otherwise {
-            Exit::Return(_) => (None, otherwise),
+        let (third, others) = match others {
+            Exit::Return(_) => (None, others),
             Exit::Go(pc) => match *self.step_at(pc)? {
                 Step::Branch { compare: Compare::Equal, k: Some(k), yes, no }
                     if yes == Exit::Go(other) =>
@@ -87,19 +84,17 @@ impl<M: Memory> Emitter<'_, '_, M> {
         };
         let (one, other) = (self.addresses_at(one)?, self.addresses_at(other)?);
         let (Exit::Return(yes), Exit::Return(no)) = (one.yes, one.no) else { return None };
-        let types = first | second | third.unwrap_or(0);
-        let loads = load.size == 2 && !load.indirect && first != second && types <= 0xffff;
-        if !one.is_like(&other) || otherwise != one.no || !loads {
+        if !one.is_like(&other) || others != one.no || !fits(2, third.unwrap_or(0)) {
             return None;
         }
         let [a, b] = one.at;
         let [c, d] = other.at;
-        let need = a.max(b).max(c).max(d).checked_add(4)?.max(load.at.checked_add(2)?);
+        let need = a.max(b).max(c).max(d).checked_add(4)?.max(at.checked_add(2)?);
         i16::try_from(need).ok()?;
 
         self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
         self.other_if(Condition::BELOW);
-        self.put32(&[0x0f, 0xb7, 0x87], load.at); // movzx eax, word [rdi + …]
+        self.put32(&[0x0f, 0xb7, 0x87], at); // movzx eax, word [rdi + …]
         self.put32(&[0xb9], c); // mov ecx, c
         self.put32(&[0xba], d); // mov edx, d
         self.put32(&[0x41, 0xb8], a); // mov r8d, a
@@ -132,10 +127,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
             self.put(&[0x09, 0xc8]); // or eax, ecx
         }
         self.put(&[0x4c, 0x09, 0xd0]); // or rax, r10
-        self.put32(&[0xb8], no); // mov eax, no
-        self.put32(&[0xb9], yes); // mov ecx, yes
-        self.put(&[0x0f, 0x44, 0xc1]); // cmove eax, ecx
-        self.put(&[0xc3]); // ret
+        self.answer(yes, no);
         Some(())
     }
 }

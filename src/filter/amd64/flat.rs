@@ -60,6 +60,16 @@ struct Fact {
     a: Option<(Load, u32)>,
 }
 
+/// Two types of frames that a program begins with.
+pub(super) struct Types {
+    /// Where the two bytes are that tell them.
+    pub(super) at: u32,
+    pub(super) types: [u32; 2],
+    /// Where it goes on for them, and for others.
+    pub(super) ways: [Exit; 2],
+    pub(super) others: Exit,
+}
+
 struct Flat<M: Memory> {
     facts: M::Array<Fact>,
     /// How many bytes the window must have.
@@ -126,6 +136,32 @@ impl<M: Memory> Emitter<'_, '_, M> {
             (self.at, self.fixed) = start;
         }
         None
+    }
+
+    pub(super) fn step_at(&self, pc: u32) -> Option<&Step> {
+        let steps = self.steps.steps();
+        let at = steps.binary_search_by_key(&pc, |(pc, _)| *pc).ok()?;
+        steps.get(at).map(|(_, step)| step)
+    }
+
+    pub(super) fn types(&self) -> Option<Types> {
+        let (_, Step::TwoWay { load, k: types, yes: ways, no: others }) =
+            *self.steps.steps().first()?
+        else {
+            return None;
+        };
+        let Load { size: 2, indirect: false, at } = load else { return None };
+        let [first, second] = types;
+        let told = first != second && fits(2, first | second);
+        told.then_some(Types { at, types, ways, others })
+    }
+
+    /// The end, for what asked with numbers that are 0 for yes.
+    pub(super) fn answer(&mut self, yes: u32, no: u32) {
+        self.put32(&[0xb8], no); // mov eax, no
+        self.put32(&[0xb9], yes); // mov ecx, yes
+        self.put(&[0x0f, 0x44, 0xc1]); // cmove eax, ecx
+        self.put(&[0xc3]); // ret
     }
 
     fn try_flat(&mut self) -> Option<()> {

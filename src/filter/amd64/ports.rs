@@ -19,6 +19,7 @@
 //! | r9 | whether one of the questions is answered with yes |
 //! | eax, ecx, edx | what a question needs for itself; eax is its answer |
 
+use super::flat::Types;
 use super::{Condition, EAX, ECX, Emitter, condition, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Header, Load, Step};
@@ -64,12 +65,6 @@ struct Way {
 }
 
 impl<M: Memory> Emitter<'_, '_, M> {
-    pub(super) fn step_at(&self, pc: u32) -> Option<&Step> {
-        let steps = self.steps.steps();
-        let at = steps.binary_search_by_key(&pc, |(pc, _)| *pc).ok()?;
-        steps.get(at).map(|(_, step)| step)
-    }
-
     /// What a program does from there, if it is of this kind.
     fn way(&self, exit: Exit) -> Option<Way> {
         let Exit::Go(pc) = exit else { return None };
@@ -127,22 +122,17 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     /// Writes it, if this is such a program.
     pub(super) fn try_ports(&mut self) -> Option<()> {
-        let (_, Step::TwoWay { load, k: [first, second], yes: [one, other], no }) =
-            *self.steps.steps().first()?
-        else {
-            return None;
-        };
+        let Types { at, types: [first, second], ways: [one, other], others } = self.types()?;
         let (one, other) = (self.way(one)?, self.way(other)?);
-        let (six, four, k) = match (one.header, other.header) {
+        let (six, four, types) = match (one.header, other.header) {
             (None, Some(_)) => (one, other, [first, second]),
             (Some(_), None) => (other, one, [second, first]),
             _ => return None,
         };
         let header = four.header?;
-        let same = six.k == four.k && (six.yes, six.no) == (four.yes, four.no) && no == four.no;
+        let same = six.k == four.k && (six.yes, six.no) == (four.yes, four.no) && others == four.no;
         let (Exit::Return(yes), Exit::Return(no)) = (four.yes, four.no) else { return None };
-        let loads = load.size == 2 && !load.indirect && first != second;
-        if !same || !loads || !fits(2, first | second) || !four.k.iter().all(|k| fits(1, *k)) {
+        if !same || !four.k.iter().all(|k| fits(1, *k)) {
             return None;
         }
 
@@ -175,13 +165,13 @@ impl<M: Memory> Emitter<'_, '_, M> {
             end = end.max(last.checked_add(four.size.into())?);
         }
         let byte_at = six.protocol.max(four.protocol).max(header.len).checked_add(1)?;
-        let word_at = load.at.max(header.flags).checked_add(2)?;
+        let word_at = at.max(header.flags).checked_add(2)?;
         let need = byte_at.max(word_at).max(end.checked_add(further)?);
         i16::try_from(need).ok()?;
 
         self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
         self.other_if(Condition::BELOW);
-        self.put32(&[0x0f, 0xb7, 0x87], load.at); // movzx eax, word [rdi + …]
+        self.put32(&[0x0f, 0xb7, 0x87], at); // movzx eax, word [rdi + …]
         self.put32(&[0x44, 0x0f, 0xb6, 0x9f], header.len); // movzx r11d, byte [rdi + …]
         self.put(&[0x41, 0x83, 0xe3, 0x0f]); // and r11d, 15
         self.put32(&[0xb9], further >> 2); // mov ecx, further / 4
@@ -190,11 +180,11 @@ impl<M: Memory> Emitter<'_, '_, M> {
         self.put32(&[0x44, 0x0f, 0xb7, 0x97], header.flags); // movzx r10d, word [rdi + …]
         self.put32(&[0x41, 0x81, 0xe2], swap(2, header.bits)); // and r10d, bits
         self.put(&[0x89, 0xc2]); // mov edx, eax
-        self.put32(&[0x81, 0xf2], swap(2, k[0])); // xor edx, IPv6
+        self.put32(&[0x81, 0xf2], swap(2, types[0])); // xor edx, IPv6
         self.put(&[0x44, 0x0f, 0x44, 0xd9]); // cmove r11d, ecx
         self.put(&[0x45, 0x0f, 0x44, 0xc1]); // cmove r8d, r9d
         self.put(&[0x44, 0x0f, 0x44, 0xd2]); // cmove r10d, edx: 0
-        self.put32(&[0x35], swap(2, k[1])); // xor eax, IPv4
+        self.put32(&[0x35], swap(2, types[1])); // xor eax, IPv4
         self.put(&[0x0f, 0xaf, 0xd0]); // imul edx, eax
         self.put(&[0x41, 0x09, 0xd2]); // or r10d, edx
         self.put32(&[0x4a, 0x8d, 0x04, 0x9d], end); // lea rax, [4 * r11 + end]
@@ -215,10 +205,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
             return None;
         }
         self.put(&[0x4d, 0x09, 0xca]); // or r10, r9
-        self.put32(&[0xb8], no); // mov eax, no
-        self.put32(&[0xb9], yes); // mov ecx, yes
-        self.put(&[0x0f, 0x44, 0xc1]); // cmove eax, ecx
-        self.put(&[0xc3]); // ret
+        self.answer(yes, no);
         Some(())
     }
 

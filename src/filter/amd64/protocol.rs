@@ -11,6 +11,7 @@
 //! | r8d | the protocol |
 //! | edx | 0 if the packet is accepted, as far as is known |
 
+use super::flat::Types;
 use super::{Condition, Emitter, IPV6_FRAGMENT, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Load, Step};
@@ -43,45 +44,36 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     /// Writes it, if this is such a program.
     pub(super) fn try_protocol(&mut self) -> Option<()> {
-        let (_, Step::TwoWay { load, k: [first, second], yes: [one, other], no: otherwise }) =
-            *self.steps.steps().first()?
-        else {
-            return None;
-        };
+        let Types { at, types: [first, second], ways: [one, other], others } = self.types()?;
         let (one, other) = (self.protocol_at(one)?, self.protocol_at(other)?);
-        let (six, four, k) = match (one.fragment, other.fragment) {
+        let (six, four, types) = match (one.fragment, other.fragment) {
             (true, false) => (one, other, [first, second]),
             (false, true) => (other, one, [second, first]),
             _ => return None,
         };
         let (Exit::Return(yes), Exit::Return(no)) = (six.yes, six.no) else { return None };
-        let same = (six.k, six.yes, six.no) == (four.k, four.yes, four.no) && otherwise == six.no;
-        let loads = load.size == 2 && !load.indirect && first != second;
-        let values = fits(2, first | second) && fits(1, six.k) && six.k != IPV6_FRAGMENT;
-        if !same || !loads || !values {
+        let same = (six.k, six.yes, six.no) == (four.k, four.yes, four.no) && others == six.no;
+        if !same || !fits(1, six.k) || six.k == IPV6_FRAGMENT {
             return None;
         }
-        let need = six.at.max(four.at).checked_add(1)?.max(load.at.checked_add(2)?);
+        let need = six.at.max(four.at).checked_add(1)?.max(at.checked_add(2)?);
         i16::try_from(need).ok()?;
 
         self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
         self.other_if(Condition::BELOW);
-        self.put32(&[0x0f, 0xb7, 0x87], load.at); // movzx eax, word [rdi + …]
+        self.put32(&[0x0f, 0xb7, 0x87], at); // movzx eax, word [rdi + …]
         self.put32(&[0x44, 0x0f, 0xb6, 0x87], four.at); // movzx r8d, byte [rdi + …]
         self.put32(&[0x0f, 0xb6, 0x8f], six.at); // movzx ecx, byte [rdi + …]
         self.put(&[0x89, 0xc2]); // mov edx, eax
-        self.put32(&[0x81, 0xf2], swap(2, k[0])); // xor edx, IPv6
+        self.put32(&[0x81, 0xf2], swap(2, types[0])); // xor edx, IPv6
         self.put(&[0x44, 0x0f, 0x44, 0xc1]); // cmove r8d, ecx
         self.put32(&[0x41, 0x81, 0xf8], IPV6_FRAGMENT); // cmp r8d, IPV6_FRAGMENT
         self.other_if(Condition::EQUAL);
-        self.put32(&[0x35], swap(2, k[1])); // xor eax, IPv4
+        self.put32(&[0x35], swap(2, types[1])); // xor eax, IPv4
         self.put(&[0x0f, 0xaf, 0xd0]); // imul edx, eax
         self.put32(&[0x41, 0x81, 0xf0], six.k); // xor r8d, k
         self.put(&[0x44, 0x09, 0xc2]); // or edx, r8d
-        self.put32(&[0xb8], no); // mov eax, no
-        self.put32(&[0xb9], yes); // mov ecx, yes
-        self.put(&[0x0f, 0x44, 0xc1]); // cmove eax, ecx
-        self.put(&[0xc3]); // ret
+        self.answer(yes, no);
         Some(())
     }
 }
