@@ -36,7 +36,8 @@ have() {
 		package='python3-pip unzip'
 		[ -n "${SYSDIR:-}" ] || { find_pip && command -v unzip; } ;;
 	rust)	what="Rust 1.$rust_minor or newer with its library sources (rustup component add rust-src)"
-		package=$(web 'rustc-web cargo-web rust-web-src' 'rustc cargo rust-src')
+		# With clippy: it checks the guest's program, which has a core of its own.
+		package=$(web 'rustc-web cargo-web rust-web-src rust-web-clippy' 'rustc cargo rust-src rust-clippy')
 		find_rust ;;
 	cargo)	what='cargo with clippy and rustfmt'
 		package=$(web 'cargo-web rust-web-clippy rustfmt-web' 'cargo rust-clippy rustfmt')
