@@ -51,13 +51,6 @@ impl Condition {
     }
 }
 
-/// Where a load goes.
-#[derive(Clone, Copy)]
-enum To {
-    Eax,
-    R9,
-}
-
 /// The protocol that says that a fragment header of IPv6 follows: too rare to
 /// look behind that in every packet.
 const IPV6_FRAGMENT: u32 = 44;
@@ -66,6 +59,10 @@ const IPV6_FRAGMENT: u32 = 44;
 const EAX: u8 = 0;
 const ECX: u8 = 1;
 const EDX: u8 = 2;
+const R8: u8 = 8;
+const R9: u8 = 9;
+const R10: u8 = 10;
+const R11: u8 = 11;
 
 /// What a distance of 32 bits leads to.
 #[derive(Clone, Copy)]
@@ -401,28 +398,24 @@ impl<M: Memory> Emitter<'_, '_, M> {
     }
 
     /// Loads what the window has for sure, as it stands there.
-    fn load_raw(&mut self, load: Load, to: To) {
-        let register = match to {
-            To::Eax => 0,
-            To::R9 => {
-                self.put(&[0x44]);
-                1
-            }
-        };
+    fn load_raw(&mut self, load: Load, to: u8) {
         // [rdi + at] or [rdi + rcx + at]
         let (base, sib): (u8, &[u8]) = if load.indirect { (4, &[0x0f]) } else { (7, &[]) };
-        self.fetch(load.size, register, base, sib, load.at);
+        self.fetch(load.size, to, base, sib, load.at);
     }
 
     /// Loads 1, 2 or 4 bytes.
-    fn fetch(&mut self, size: u8, register: u8, base: u8, sib: &[u8], at: u32) {
+    fn fetch(&mut self, size: u8, to: u8, base: u8, sib: &[u8], at: u32) {
+        if to >= R8 {
+            self.put(&[0x44]);
+        }
         match size {
             1 => self.put(&[0x0f, 0xb6]), // movzx, byte
             2 => self.put(&[0x0f, 0xb7]), // movzx, word
             _ => self.put(&[0x8b]),       // mov
         }
         let short = i8::try_from(at);
-        self.put(&[if short.is_ok() { 0x40 } else { 0x80 } | register << 3 | base]);
+        self.put(&[if short.is_ok() { 0x40 } else { 0x80 } | (to & 7) << 3 | base]);
         self.put(sib);
         match short {
             Ok(at) => self.put(&at.to_le_bytes()),
@@ -441,7 +434,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     fn load(&mut self, load: Load) {
         self.need_load(load, load.at);
-        self.load_raw(load, To::Eax);
+        self.load_raw(load, EAX);
         self.swap_a(load.size);
     }
 
@@ -522,7 +515,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
             }
             Step::Test { load, mask, compare, k, yes, no } => {
                 self.need_load(load, load.at);
-                self.load_raw(load, To::Eax);
+                self.load_raw(load, EAX);
                 self.compare(load.size, mask, compare, k, self.uses_a(yes, no));
                 self.branch(condition(compare), yes, no);
             }
@@ -537,7 +530,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
             }
             Step::TwoWay { load, k: [first, second], yes: [yes, also], no } => {
                 self.need_load(load, load.at);
-                self.load_raw(load, To::Eax);
+                self.load_raw(load, EAX);
                 let used = self.uses_a(yes, no) || self.steps.a_is_used(also);
                 let fits = fits(load.size, first | second);
                 let raw = fits && !used;
@@ -572,8 +565,8 @@ impl<M: Memory> Emitter<'_, '_, M> {
                 self.ports(protocol, protocols, header);
                 // The protocol is in r11b while the ports are looked at.
                 self.need_load(load, second);
-                self.load_raw(load, To::Eax);
-                self.load_raw(Load { at: second, ..load }, To::R9);
+                self.load_raw(load, EAX);
+                self.load_raw(Load { at: second, ..load }, R9);
                 self.either(swap(2, k));
                 self.put(&[0x44, 0x20, 0xda]); // and dl, r11b
                 if self.steps.a_is_used(yes) {
@@ -594,7 +587,7 @@ impl<M: Memory> Emitter<'_, '_, M> {
     fn flags(&mut self, header: Header, used: bool) {
         let load = Load { size: 2, indirect: false, at: header.flags };
         self.need_load(load, header.len);
-        self.load_raw(load, To::Eax);
+        self.load_raw(load, EAX);
         if used {
             self.swap_a(2);
         }
@@ -637,8 +630,8 @@ impl<M: Memory> Emitter<'_, '_, M> {
 
     fn pair(&mut self, load: Load, second: u32, mask: u32, k: u32, yes: Exit, no: Exit) {
         self.need_load(load, second);
-        self.load_raw(load, To::Eax);
-        self.load_raw(Load { at: second, ..load }, To::R9);
+        self.load_raw(load, EAX);
+        self.load_raw(Load { at: second, ..load }, R9);
         let size = load.size;
         let (order_mask, order_k) = (swap(size, mask), swap(size, k));
         let fits = fits(size, k);

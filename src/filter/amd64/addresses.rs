@@ -13,7 +13,7 @@
 //! | rax | what is asked of the first field, then of both |
 
 use super::flat::Types;
-use super::{Condition, Emitter, fits, swap};
+use super::{Emitter, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Load, Step};
 
@@ -89,12 +89,8 @@ impl<M: Memory> Emitter<'_, '_, M> {
         }
         let [a, b] = one.at;
         let [c, d] = other.at;
-        let need = a.max(b).max(c).max(d).checked_add(4)?.max(at.checked_add(2)?);
-        i16::try_from(need).ok()?;
 
-        self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
-        self.other_if(Condition::BELOW);
-        self.put32(&[0x0f, 0xb7, 0x87], at); // movzx eax, word [rdi + …]
+        self.begin(a.max(b).max(c).max(d).checked_add(4)?, at)?;
         self.put32(&[0xb9], c); // mov ecx, c
         self.put32(&[0xba], d); // mov edx, d
         self.put32(&[0x41, 0xb8], a); // mov r8d, a

@@ -15,7 +15,9 @@
 //! | r8b to r11b | which steps are reached, and whether the packet is accepted |
 //! | eax, ecx, dl | what a step needs for itself; dl is its answer |
 
-use super::{Condition, EAX, ECX, EDX, Emitter, IPV6_FRAGMENT, Target, condition, fits, swap};
+use super::{
+    Condition, EAX, ECX, EDX, Emitter, IPV6_FRAGMENT, R8, R11, Target, condition, fits, swap,
+};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Header, Load, Step};
 
@@ -39,7 +41,7 @@ enum Place {
 }
 
 /// Those for whether steps are reached.
-const MASKS: core::ops::RangeInclusive<u8> = 8..=11;
+const MASKS: core::ops::RangeInclusive<u8> = R8..=R11;
 
 /// What two registers do.
 const OR: u8 = 0x08;
@@ -156,7 +158,18 @@ impl<M: Memory> Emitter<'_, '_, M> {
         told.then_some(Types { at, types, ways, others })
     }
 
-    /// The end, for what asked with numbers that are 0 for yes.
+    /// The beginning, for what asks with numbers that are 0 for yes: the window has
+    /// `need` bytes, and eax has the type, which is at `at`.
+    pub(super) fn begin(&mut self, need: u32, at: u32) -> Option<()> {
+        let need = need.max(at.checked_add(2)?);
+        i16::try_from(need).ok()?;
+        self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
+        self.other_if(Condition::BELOW);
+        self.fetch(2, EAX, 7, &[], at); // movzx eax, word [rdi + at]
+        Some(())
+    }
+
+    /// … and the end: the flags say whether what was asked is 0.
     pub(super) fn answer(&mut self, yes: u32, no: u32) {
         self.put32(&[0xb8], no); // mov eax, no
         self.put32(&[0xb9], yes); // mov ecx, yes

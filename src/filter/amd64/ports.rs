@@ -20,7 +20,7 @@
 //! | eax, ecx, edx | what a question needs for itself; eax is its answer |
 
 use super::flat::Types;
-use super::{Condition, EAX, ECX, Emitter, condition, fits, swap};
+use super::{Condition, EAX, ECX, Emitter, R8, R9, R10, R11, condition, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Header, Load, Step};
 
@@ -164,20 +164,16 @@ impl<M: Memory> Emitter<'_, '_, M> {
             };
             end = end.max(last.checked_add(four.size.into())?);
         }
-        let byte_at = six.protocol.max(four.protocol).max(header.len).checked_add(1)?;
-        let word_at = at.max(header.flags).checked_add(2)?;
-        let need = byte_at.max(word_at).max(end.checked_add(further)?);
-        i16::try_from(need).ok()?;
+        let bytes_end = six.protocol.max(four.protocol).max(header.len).checked_add(1)?;
+        let flags_end = header.flags.checked_add(2)?;
 
-        self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
-        self.other_if(Condition::BELOW);
-        self.put32(&[0x0f, 0xb7, 0x87], at); // movzx eax, word [rdi + …]
-        self.put32(&[0x44, 0x0f, 0xb6, 0x9f], header.len); // movzx r11d, byte [rdi + …]
+        self.begin(bytes_end.max(flags_end).max(end.checked_add(further)?), at)?;
+        self.fetch(1, R11, 7, &[], header.len); // movzx r11d, byte [rdi + …]
         self.put(&[0x41, 0x83, 0xe3, 0x0f]); // and r11d, 15
         self.put32(&[0xb9], further >> 2); // mov ecx, further / 4
-        self.put32(&[0x44, 0x0f, 0xb6, 0x87], four.protocol); // movzx r8d, byte [rdi + …]
-        self.put32(&[0x44, 0x0f, 0xb6, 0x8f], six.protocol); // movzx r9d, byte [rdi + …]
-        self.put32(&[0x44, 0x0f, 0xb7, 0x97], header.flags); // movzx r10d, word [rdi + …]
+        self.fetch(1, R8, 7, &[], four.protocol); // movzx r8d, byte [rdi + …]
+        self.fetch(1, R9, 7, &[], six.protocol); // movzx r9d, byte [rdi + …]
+        self.fetch(2, R10, 7, &[], header.flags); // movzx r10d, word [rdi + …]
         self.put32(&[0x41, 0x81, 0xe2], swap(2, header.bits)); // and r10d, bits
         self.put(&[0x89, 0xc2]); // mov edx, eax
         self.put32(&[0x81, 0xf2], swap(2, types[0])); // xor edx, IPv6

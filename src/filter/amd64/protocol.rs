@@ -12,7 +12,7 @@
 //! | edx | 0 if the packet is accepted, as far as is known |
 
 use super::flat::Types;
-use super::{Condition, Emitter, IPV6_FRAGMENT, fits, swap};
+use super::{Condition, ECX, Emitter, IPV6_FRAGMENT, R8, fits, swap};
 use crate::memory::Memory;
 use crate::step::{Compare, Exit, Load, Step};
 
@@ -56,14 +56,10 @@ impl<M: Memory> Emitter<'_, '_, M> {
         if !same || !fits(1, six.k) || six.k == IPV6_FRAGMENT {
             return None;
         }
-        let need = six.at.max(four.at).checked_add(1)?.max(at.checked_add(2)?);
-        i16::try_from(need).ok()?;
 
-        self.put32(&[0x48, 0x81, 0xfe], need); // cmp rsi, need
-        self.other_if(Condition::BELOW);
-        self.put32(&[0x0f, 0xb7, 0x87], at); // movzx eax, word [rdi + …]
-        self.put32(&[0x44, 0x0f, 0xb6, 0x87], four.at); // movzx r8d, byte [rdi + …]
-        self.put32(&[0x0f, 0xb6, 0x8f], six.at); // movzx ecx, byte [rdi + …]
+        self.begin(six.at.max(four.at).checked_add(1)?, at)?;
+        self.fetch(1, R8, 7, &[], four.at); // movzx r8d, byte [rdi + …]
+        self.fetch(1, ECX, 7, &[], six.at); // movzx ecx, byte [rdi + …]
         self.put(&[0x89, 0xc2]); // mov edx, eax
         self.put32(&[0x81, 0xf2], swap(2, types[0])); // xor edx, IPv6
         self.put(&[0x44, 0x0f, 0x44, 0xc1]); // cmove r8d, ecx
