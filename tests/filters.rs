@@ -505,6 +505,14 @@ fn random_programs_have_every_kind() {
     }
 }
 
+/// Who leaves the window leaves A as it is: the reference goes on with it.
+#[test]
+fn a_step_that_leaves_keeps_a() {
+    let program = compile(&[insn(LDB, 0, 0, 0), insn(LDXB, 0, 0, 1), insn(RET_A, 0, 0, 0)]);
+    let chain = host::Chain::new(&[&[7], &[0x45]]);
+    assert_eq!(chain.with_packet(&[], |packet| program.run(packet)), 7);
+}
+
 /// Only what begins with its answer needs no machine.
 #[test]
 fn a_return_needs_no_machine() {
