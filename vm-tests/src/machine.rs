@@ -277,10 +277,11 @@ fn make_root(root: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// makefs(8): a UFS image of a folder.
+/// makefs(8): a UFS image of a folder. UFS1, since all know it: the superblock of its UFS2 is at
+/// 8 KB, where FreeBSD 12 looks for it, and 14 and later refuse it.
 pub(crate) fn make_file_system(folder: &Path, image: &Path) -> Result<()> {
     let mut command = Command::new("makefs");
-    command.args(["-t", "ffs", "-B", "little", "-o", "version=2", "-b", "10%", "-f", "10%"]);
+    command.args(["-t", "ffs", "-B", "little", "-o", "version=1", "-b", "10%", "-f", "10%"]);
     let made = command
         .arg(image)
         .arg(folder)
