@@ -5,7 +5,7 @@
 # them through the environment.
 
 .POSIX:
-.PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test \
+.PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test fresh \
 	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net \
 	vm-diff vm-bench load unload install clean
 
@@ -15,6 +15,7 @@ help:
 	@echo "make kmod            build bpfrs.ko, and bpfrs_tap.ko, which it needs"
 	@echo "make check-ko        check the finished bpfrs.ko"
 	@echo "make test            everything that needs no guest, then vm-test if one is there"
+	@echo "make fresh           these three commands of README on a bare Debian 12, made for it (root)"
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
 	@echo "make vm-net          real interfaces in a FreeBSD guest, beside stock; hours under emulation"
@@ -65,6 +66,9 @@ lint:
 
 test:
 	@sys/build/test.sh
+
+fresh:
+	@sys/build/fresh.sh $(TARGETS)
 
 loom:
 	@sys/build/loom.sh

@@ -2,21 +2,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # setup.sh [--quiet] [THING...]: makes sure that these things are there; without
-# arguments all but what only the tests in a guest need (vm). On Debian as root
-# it installs what is missing; elsewhere it names it and fails. What is there
-# already, from wherever, is left alone.
+# arguments all that make demo, kmod, check-ko and test need. On Debian as root it
+# installs what is missing; elsewhere it names it and fails. What is there already,
+# from wherever, is left alone.
 
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
 
 quiet=
 [ "${1:-}" != --quiet ] || { quiet=yes; shift; }
-[ $# -gt 0 ] || set -- clang llvm ck headers rust cargo cc pcap libclang make shellcheck
+[ $# -gt 0 ] || set -- clang llvm ck headers rust kernel-clippy cargo clippy rustfmt cc pcap \
+    libclang make shellcheck
 choose_arch
 
-# Debian 12 has a current Rust under the names of its own browsers' build.
+# Debian 12 has a current Rust under the names of its own browsers' build. (A machine
+# that never fetched a list of packages knows neither.)
 web() {
-	if apt-cache show rustc-web >/dev/null 2>&1; then
+	if apt-cache show rustc-web >/dev/null 2>&1 || ! apt-cache show rustc >/dev/null 2>&1; then
 		echo "$1"
 	else
 		echo "$2"
@@ -36,12 +38,19 @@ have() {
 		package='python3-pip unzip'
 		[ -n "${SYSDIR:-}" ] || { find_pip && command -v unzip; } ;;
 	rust)	what="Rust 1.$rust_minor or newer with its library sources (rustup component add rust-src)"
-		# With clippy: it checks the guest's program, which has a core of its own.
-		package=$(web 'rustc-web cargo-web rust-web-src rust-web-clippy' 'rustc cargo rust-src rust-clippy')
+		package="$(web 'rustc-web cargo-web rust-web-src' 'rustc cargo rust-src') ca-certificates"
 		find_rust ;;
-	cargo)	what='cargo with clippy and rustfmt'
-		package=$(web 'cargo-web rust-web-clippy rustfmt-web' 'cargo rust-clippy rustfmt')
-		cargo clippy --version && cargo fmt --version ;;
+	# The guest's program has a core of its own, and its compiler need not be the host's.
+	kernel-clippy)
+		what='clippy of the Rust that has library sources (rustup component add rust-src clippy)'
+		package=$(web 'rust-web-src rust-web-clippy' 'rust-src rust-clippy')
+		find_rust && [ -x "${rustc%/*}/clippy-driver" ] ;;
+	cargo)	what=cargo package="$(web cargo-web cargo) ca-certificates"
+		cargo --version ;;
+	clippy)	what='cargo clippy' package="$(web 'cargo-web rust-web-clippy' 'cargo rust-clippy') ca-certificates"
+		cargo clippy --version ;;
+	rustfmt) what='cargo fmt' package=$(web 'cargo-web rustfmt-web' 'cargo rustfmt')
+		cargo fmt --version ;;
 	make|shellcheck) what=$1 package=$1
 		command -v "$1" ;;
 	cc)	what='a C compiler for the host' package='gcc libc6-dev'
@@ -56,22 +65,31 @@ have() {
 		command -v c++ ;;
 	vm)	what='QEMU (or bhyve) and makefs' package='qemu-system-x86 makefs'
 		first_command qemu-system-x86_64 bhyve && command -v makefs ;;
+	mmdebstrap) what=mmdebstrap package=mmdebstrap
+		command -v mmdebstrap ;;
 	libclang) what='libclang 19 or newer' package=libclang-19-dev
 		find_libclang ;;
 	*)	die "setup.sh: unknown thing $1" ;;
 	esac >/dev/null 2>&1
 }
 
-missing='' packages=''
-for thing in "$@"; do
-	have "$thing" && continue
-	case $thing in
-	clang)	[ -z "${CLANG:-}" ] || die "CLANG=$CLANG is not $what" ;;
-	rust)	[ -z "${RUSTC:-}" ] || die "RUSTC=$RUSTC is not $what" ;;
-	esac
-	missing="$missing${missing:+; }$what"
-	packages="$packages $package"
-done
+# look THING...: sets missing, a list to be read, and packages that bring it.
+look() {
+	missing='' packages=''
+	for thing in "$@"; do
+		have "$thing" && continue
+		case $thing in
+		clang)	[ -z "${CLANG:-}" ] || die "CLANG=$CLANG is not $what" ;;
+		rust)	[ -z "${RUSTC:-}" ] || die "RUSTC=$RUSTC is not $what" ;;
+		esac
+		missing="$missing${missing:+; }$what"
+		for name in $package; do
+			case " $packages " in *" $name "*) ;; *) packages="$packages $name" ;; esac
+		done
+	done
+}
+
+look "$@"
 if [ -z "$missing" ]; then
 	[ -n "$quiet" ] || echo "Everything is there."
 	exit 0
@@ -79,13 +97,20 @@ fi
 
 [ -f /etc/debian_version ] || die "missing: $missing"
 [ "$(id -u)" = 0 ] || die "missing: $missing (as root: apt-get install$packages)"
-echo "Installing$packages"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
+# apt COMMAND...: what it says only if it fails.
+apt() {
+	"$@" >"$log" 2>&1 || die "$*: $(grep -E '^(E|dpkg):' "$log" | head -n 1)"
+}
+# An installation may have been interrupted.
+apt dpkg --configure -a
+apt apt-get update
+# Which of two names a package has can be asked only now.
+look "$@"
+echo "Installing$packages"
 # shellcheck disable=SC2086
-{ apt-get update && apt-get install -y --no-install-recommends $packages; } \
-    >"$log" 2>&1 || die "apt-get install$packages: $(sed -n '/^E:/{p;q;}' "$log")"
-for thing in "$@"; do
-	have "$thing" || die "installed$packages, but still missing: $what"
-done
+apt apt-get install -y --no-install-recommends $packages
+look "$@"
+[ -z "$missing" ] || die "installed$packages, but still missing: $missing"

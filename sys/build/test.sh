@@ -2,11 +2,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # test.sh [lint]: every check that this project has, or only those that read
-# the source; one line for each, its whole log in target/ci, and the log on the
-# terminal when it fails. Exit code 77 of a check means: skipped.
+# the source; one line for each, its whole log in target/ci. Exit code 77 of a check
+# means: skipped. Each brings what it needs: none relies on one before it.
 
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=sys/build/stages.sh
+. "$(dirname "$0")/stages.sh"
+
+case $# in
+0)	;;
+*)	[ "$*" = lint ] || die 'test.sh [lint]' ;;
+esac
 
 logs=$target_dir/ci
 mkdir -p "$logs"
@@ -15,56 +22,49 @@ cd "$root"
 unset FREEBSD ARCH SYSDIR KERNBUILDDIR OUT
 export CARGO_TERM_COLOR=never
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=''
 # stage NAME COMMAND...
 stage() {
-	name=$1
-	shift
-	log=$logs/$(printf '%s' "$name" | tr ' ' '-').log
-	start=$(date +%s)
-	printf '%-24s ' "$name"
-	rc=0
-	"$@" >"$log" 2>&1 </dev/null || rc=$?
+	run "$@"
 	case $rc in
 	0)	verdict=ok passed=$((passed + 1)) ;;
-	77)	verdict=SKIPPED skipped=$((skipped + 1)) ;;
+	77)	verdict=SKIPPED skipped="$skipped$name: $(tail -n 1 "$log")
+" ;;
 	*)	verdict=FAILED failed=$((failed + 1)) ;;
 	esac
-	printf '%-8s %4d s' "$verdict" $(($(date +%s) - start))
-	# What a test runner counted, or why it was skipped.
-	case $verdict in
-	ok)	awk '/^ *Summary \[/ || /^test result:/ {
-			for (i = 2; i <= NF; i++)
-				if ($i ~ /^passed/) n += $(i - 1)
-		} END { if (n) printf "   %d tests", n }' "$log" ;;
-	SKIPPED) printf '   %s' "$(tail -n 1 "$log")" ;;
-	esac
+	printf '%-24s %-8s %4d s' "$name" "$verdict" "$seconds"
+	# What a test runner counted.
+	[ "$verdict" != ok ] || awk '/^ *Summary \[/ || /^test result:/ {
+		for (i = 2; i <= NF; i++)
+			if ($i ~ /^passed/) n += $(i - 1)
+	} END { if (n) printf "   %d tests", n }' "$log"
 	echo
-	if [ "$verdict" = FAILED ]; then
-		# Without progress.
-		grep -Ev '^ *(Compiling|Checking|Documenting|Downloaded|Downloading|Adding|Locking|PASS) ' \
-		    "$log" | sed 's/^/    | /'
-		echo "    ($log)"
-	fi
+	[ "$verdict" != FAILED ] || fault "$log"
 }
+needs() { sys/build/setup.sh --quiet "$@"; }
 
 format() {
-	cargo fmt --all --check &&
+	needs rustfmt &&
+	    cargo fmt --all --check &&
 	    cargo fmt --check --manifest-path vm-tests/guest/Cargo.toml &&
 	    cargo fmt --check --manifest-path fuzz/Cargo.toml
 }
 shell() {
-	command -v shellcheck || { echo "no shellcheck"; return 77; }
-	shellcheck -x .ci/run sys/build/*.sh vm-tests/guest/*.sh
+	needs shellcheck &&
+	    shellcheck -x .ci/run sys/build/*.sh vm-tests/guest/*.sh
 }
 # The same source makes two bodies: for the host's tests and for the kernel.
-clippy_host() { cargo clippy --workspace --all-targets -- -D warnings; }
-clippy_kernel() { cargo clippy -p bpfrs --lib --features kernel -- -D warnings; }
+clippy_host() { needs clippy cc pcap && cargo clippy --workspace --all-targets -- -D warnings; }
+clippy_kernel() { needs clippy cc && cargo clippy -p bpfrs --lib --features kernel -- -D warnings; }
 # The guest's program is built for FreeBSD, in a workspace of its own.
-clippy_guest() { CARGO_TARGET_DIR=$target_dir vm-tests/guest/build.sh clippy; }
+clippy_guest() {
+	needs kernel-clippy llvm cc &&
+	    CARGO_TARGET_DIR=$target_dir vm-tests/guest/build.sh clippy
+}
 # Nobody uses this as a library: the documentation is for those who work on it.
 rustdoc() {
-	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+	needs cargo cc pcap &&
+	    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
 	    cargo doc --workspace --no-deps --document-private-items
 }
 kmod() {
@@ -73,7 +73,7 @@ kmod() {
 	    FREEBSD=$1 ARCH=$2 sys/build/check-ko.sh
 }
 tests() {
-	sys/build/setup.sh --quiet cargo cc pcap || return
+	needs cargo cc pcap || return
 	if command -v cargo-nextest >/dev/null; then
 		cargo nextest run --workspace --no-fail-fast &&
 		    cargo test --workspace --doc
@@ -103,5 +103,7 @@ if [ "${1:-}" != lint ]; then
 	stage 'vm tests' sys/build/vm.sh test --loads 100
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
+# The counts are the last line.
+printf '%s' "$skipped" | fold -s -w 98
+echo "$passed passed, $failed failed, $(printf '%s' "$skipped" | grep -c .) skipped"
 [ "$failed" -eq 0 ]
