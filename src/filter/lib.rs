@@ -53,6 +53,7 @@ extern crate alloc;
 
 pub mod amd64;
 mod compile;
+pub mod decimal;
 mod handlers;
 mod memory;
 mod opcode;
@@ -70,7 +71,12 @@ pub use memory::Memory;
 pub use packet::{Captured, Packet};
 pub use program::Program;
 pub use step::Kind;
-pub use validate::{Invalid, validate};
+pub use validate::{Invalid, Reason, validate};
+
+/// The package's own page: its example is tested.
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+struct Readme;
 
 // Addresses of the machine (32 bits and what two of them add up to) are indices.
 const _: () = assert!(usize::BITS >= 64);

@@ -1,12 +1,59 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Which programs the kernel takes.
 
+use core::error::Error;
+use core::fmt;
+
 use super::opcode::*;
 use crate::Insn;
 
-/// The program is refused; user space gets EINVAL without a reason, as ever.
+/// The program is refused: the instruction (counted from 0, as `tcpdump -d` does) and
+/// why. User space gets EINVAL without a reason, as ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Invalid;
+pub struct Invalid {
+    /// Which instruction.
+    pub at: usize,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// What is wrong with an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It is not there: a program has at least one.
+    Missing,
+    /// Its code is none of the language's.
+    Code(u16),
+    /// A jump leads behind the last instruction.
+    Jump,
+    /// It names a word of scratch memory that is not there.
+    Memory(u32),
+    /// It divides by a constant that is zero.
+    Division,
+    /// It is the last one and no return.
+    End,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "instruction {}: {}", self.at, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("a program needs one"),
+            Self::Code(code) => write!(f, "{code:#06x} is no code of an instruction"),
+            Self::Jump => f.write_str("jumps behind the end of the program"),
+            Self::Memory(word) => write!(f, "scratch memory has {MEMWORDS} words, no word {word}"),
+            Self::Division => f.write_str("divides by zero"),
+            Self::End => f.write_str("the last one must return"),
+        }
+    }
+}
+
+impl Error for Invalid {}
 
 /// Accepts exactly what FreeBSD's `bpf_validate` accepts of a program with at
 /// least one instruction: known codes, jumps forward and inside, scratch
@@ -15,36 +62,41 @@ pub struct Invalid;
 /// # Errors
 /// [`Invalid`] for everything else.
 pub fn validate(insns: &[Insn]) -> Result<(), Invalid> {
-    for (i, insn) in insns.iter().enumerate() {
+    for (at, insn) in insns.iter().enumerate() {
         // How many instructions follow: a jump of n needs more than n.
-        let following = insns.len().saturating_sub(i).saturating_sub(1);
-        let lands = |jump: u32| (jump as usize) < following;
-        let valid = match insn.code {
-            LD_W_ABS | LD_H_ABS | LD_B_ABS | LD_W_IND | LD_H_IND | LD_B_IND | LD_LEN | LD_IMM
-            | LDX_LEN | LDX_IMM | LDX_MSH => true,
-            LD_MEM | LDX_MEM | ST | STX => (insn.k as usize) < MEMWORDS,
-            ADD_K | SUB_K | MUL_K | OR_K | AND_K | LSH_K | RSH_K | XOR_K | NEG | ADD_X | SUB_X
-            | MUL_X | DIV_X | OR_X | AND_X | LSH_X | RSH_X | MOD_X | XOR_X => true,
-            DIV_K | MOD_K => insn.k != 0,
-            JA => lands(insn.k),
-            JEQ_K | JGT_K | JGE_K | JSET_K | JEQ_X | JGT_X | JGE_X | JSET_X => {
-                lands(insn.jt.into()) && lands(insn.jf.into())
-            }
-            RET_K | RET_A | TAX | TXA => true,
-            _ => false,
-        };
-        if !valid {
-            return Err(Invalid);
-        }
+        let following = insns.len().saturating_sub(at).saturating_sub(1);
+        check(insn, following).map_err(|reason| Invalid { at, reason })?;
     }
     match insns.last() {
         Some(last) if matches!(last.code, RET_K | RET_A) => Ok(()),
-        _ => Err(Invalid),
+        Some(_) => Err(Invalid { at: insns.len().saturating_sub(1), reason: Reason::End }),
+        None => Err(Invalid { at: 0, reason: Reason::Missing }),
+    }
+}
+
+fn check(insn: &Insn, following: usize) -> Result<(), Reason> {
+    let unless = |valid, reason| if valid { Ok(()) } else { Err(reason) };
+    let lands = |jump: u32| (jump as usize) < following;
+    match insn.code {
+        LD_W_ABS | LD_H_ABS | LD_B_ABS | LD_W_IND | LD_H_IND | LD_B_IND | LD_LEN | LD_IMM
+        | LDX_LEN | LDX_IMM | LDX_MSH => Ok(()),
+        LD_MEM | LDX_MEM | ST | STX => unless((insn.k as usize) < MEMWORDS, Reason::Memory(insn.k)),
+        ADD_K | SUB_K | MUL_K | OR_K | AND_K | LSH_K | RSH_K | XOR_K | NEG | ADD_X | SUB_X
+        | MUL_X | DIV_X | OR_X | AND_X | LSH_X | RSH_X | MOD_X | XOR_X => Ok(()),
+        DIV_K | MOD_K => unless(insn.k != 0, Reason::Division),
+        JA => unless(lands(insn.k), Reason::Jump),
+        JEQ_K | JGT_K | JGE_K | JSET_K | JEQ_X | JGT_X | JGE_X | JSET_X => {
+            unless(lands(insn.jt.into()) && lands(insn.jf.into()), Reason::Jump)
+        }
+        RET_K | RET_A | TAX | TXA => Ok(()),
+        code => Err(Reason::Code(code)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::boxed::Box;
+    use alloc::string::ToString;
     use alloc::vec;
 
     use super::*;
@@ -100,6 +152,30 @@ mod tests {
         for code in [DIV_K, MOD_K] {
             assert!(validate(&[insn(code, 0, 0, 0), ACCEPT]).is_err());
             assert!(validate(&[insn(code, 0, 0, 1), ACCEPT]).is_ok());
+        }
+    }
+
+    #[test]
+    fn says_which_instruction_and_why() {
+        for (program, said) in [
+            (vec![], "instruction 0: a program needs one"),
+            (
+                vec![ACCEPT, insn(0xff, 0, 0, 0), ACCEPT],
+                "instruction 1: 0x00ff is no code of an instruction",
+            ),
+            (
+                vec![insn(JEQ_K, 0, 1, 0), ACCEPT],
+                "instruction 0: jumps behind the end of the program",
+            ),
+            (
+                vec![insn(ST, 0, 0, 16), ACCEPT],
+                "instruction 0: scratch memory has 16 words, no word 16",
+            ),
+            (vec![ACCEPT, insn(MOD_K, 0, 0, 0), ACCEPT], "instruction 1: divides by zero"),
+            (vec![ACCEPT, insn(TAX, 0, 0, 0)], "instruction 1: the last one must return"),
+        ] {
+            let error: Box<dyn Error> = validate(&program).unwrap_err().into();
+            assert_eq!(error.to_string(), said);
         }
     }
 
