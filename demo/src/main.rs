@@ -200,12 +200,7 @@ fn run(driver: Driver, seconds: u64, options: &Options) -> Result<Column> {
         BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| send.send(line))
     });
     let bar = progress(driver.name(), seconds);
-    let mut column = Column {
-        guest: "host".into(),
-        release: "model".into(),
-        memguard: Some("bpfrs"),
-        ..Column::new(driver)
-    };
+    let mut column = Column::new(driver);
     let mut begin = Instant::now();
     let deadline = begin + Duration::from_secs(seconds) + PATIENCE;
     loop {
@@ -243,6 +238,8 @@ fn run(driver: Driver, seconds: u64, options: &Options) -> Result<Column> {
     let end = fault.get().copied().unwrap_or_else(Instant::now);
     let lived = end.saturating_duration_since(begin);
     if !column.hung && !status.success() {
+        // What it counted last is from before: nothing was, of the first second.
+        column.race = None;
         column.seconds_to_panic = Some(lived.as_secs_f64());
         column.findings.push(Finding {
             kind: PANIC,

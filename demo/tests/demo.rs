@@ -21,7 +21,7 @@ fn legacy_is_caught_and_bpfrs_is_clean() {
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.contains("legacy: panic after"), "{stdout}");
     assert!(stdout.contains("bpfrs: survived 2 s: ok"), "{stdout}");
-    assert!(stdout.contains("stock (modelled from facts)"), "{stdout}");
+    assert!(stdout.contains("| legacy            | stock (modelled) | bpfrs "), "{stdout}");
     assert!(stdout.contains("d_close per open: 0/1/2/more"), "{stdout}");
 }
 

@@ -10,6 +10,7 @@
 . "$(dirname "$0")/common.sh"
 
 layouts=${1:-5}
+number LAYOUTS "$layouts"
 "$root/sys/build/setup.sh" --quiet cargo cc pcap llvm
 find_llvm
 cd "$root"
@@ -19,15 +20,17 @@ mkdir -p "$out"
 ln -sf "$lld" "$out/ld.lld"
 
 build() {
-	CARGO_TARGET_DIR=$target_dir cargo rustc --quiet --profile measure --package bpfrs-bench \
+	# shellcheck disable=SC2086
+	CARGO_TARGET_DIR=$target_dir cargo rustc $progress --profile measure --package bpfrs-bench \
 	    --bin bpfrs-bench -- -Clink-arg=-fuse-ld=lld "-Clink-arg=-B$out" "$@"
 }
 set --
-number=0
-while [ "$number" -lt "$layouts" ]; do
-	number=$((number + 1))
-	build "-Clink-arg=-Wl,--shuffle-sections=*=$number"
-	cp "$target_dir/measure/bpfrs-bench" "$out/layout-$number"
-	set -- "$@" "$out/layout-$number"
+n=0
+while [ "$n" -lt "$layouts" ]; do
+	n=$((n + 1))
+	echo "Building layout $n of $layouts" >&2
+	build "-Clink-arg=-Wl,--shuffle-sections=*=$n"
+	cp "$target_dir/measure/bpfrs-bench" "$out/layout-$n"
+	set -- "$@" "$out/layout-$n"
 done
 exec "$out/layout-1" run --out "$out" "$@"

@@ -20,6 +20,7 @@ else
 	fetch_headers
 	set -- --include "$include/$cpu-freebsd-none" --include "$include/generic-freebsd"
 fi
+"$root/sys/build/setup.sh" --quiet cargo cc
 check() { cargo run --quiet --package bpfrs-check-ko -- "$@"; }
 good=0
 check "$@" --symbols sys/tap/symbols --exports sys/tap/exports "$outdir/bpfrs_tap.ko" || good=1

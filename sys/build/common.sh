@@ -20,6 +20,13 @@ die() {
 	exit 1
 }
 
+# number NAME VALUE: refuses what is none.
+number() {
+	case $2 in
+	''|0*|*[!0-9]*) die "$1=$2 is not a number from 1 on" ;;
+	esac
+}
+
 case $0 in
 */*)	root=$(cd "$(dirname "$0")/../.." && pwd) ;;
 *)	root=$(cd ../.. && pwd) ;;
@@ -27,6 +34,9 @@ esac
 target_dir=$root/target
 # The oldest Rust that will do: 1.$rust_minor.
 rust_minor=$(sed -n 's/^rust-version = "1\.\([0-9]*\).*/\1/p' "$root/Cargo.toml")
+# cargo draws its progress for who watches; others get a line before it begins.
+progress=--quiet
+[ ! -t 2 ] || progress=
 cache=${XDG_CACHE_HOME:-${HOME:?}/.cache}/bpfrs
 
 # On FreeBSD the machine itself is what is built for, unless said otherwise.
@@ -56,7 +66,7 @@ choose_arch() {
 # of one wheel, whatever the host: the headers are the same in all of them.
 choose_release() {
 	if [ -n "${SYSDIR:-}" ]; then
-		for f in sys/param.h conf/newvers.sh; do
+		for f in sys/param.h conf/newvers.sh tools/vnode_if.awk kern/vnode_if.src; do
 			[ -f "$SYSDIR/$f" ] ||
 			    die "SYSDIR=$SYSDIR is not a FreeBSD sys tree: it has no $f"
 		done
@@ -88,6 +98,9 @@ choose_release() {
 choose_outdir() {
 	outdir=${OUT:-$target_dir/kmod/freebsd$release-$arch}
 	case $outdir in /*) ;; *) outdir=$PWD/$outdir ;; esac
+	# A mistyped path is not made.
+	[ -z "${OUT:-}" ] || [ -d "$(dirname "$outdir")" ] ||
+	    die "OUT=$OUT: there is no directory $(dirname "$outdir")"
 }
 
 # make_workdir DIR: sets work, a directory in DIR that goes away however this
@@ -101,8 +114,10 @@ make_workdir() {
 }
 
 new_dir() {
-	mkdir -p "$1" 2>/dev/null || die "cannot create $1"
-	mktemp -d "$1/$2.XXXXXX" 2>/dev/null || die "cannot write to $1"
+	hint=
+	case $1 in "$cache"*) hint=' (XDG_CACHE_HOME=dir: where to cache instead)' ;; esac
+	mkdir -p "$1" 2>/dev/null || die "cannot create $1$hint"
+	mktemp -d "$1/$2.XXXXXX" 2>/dev/null || die "cannot write to $1$hint"
 }
 
 # --- tools ------------------------------------------------------------------
@@ -173,7 +188,8 @@ explore_with() {
 	CARGO_TARGET_DIR=$target_dir/$checker
 	RUSTFLAGS="${RUSTFLAGS:-} --cfg bpfrs_$checker"
 	export CARGO_TARGET_DIR RUSTFLAGS
-	exec cargo test --quiet --package bpfrs --profile model --test "$checker" -- \
+	# shellcheck disable=SC2086
+	exec cargo test $progress --package bpfrs --profile model --test "$checker" -- \
 	    --nocapture "$@"
 }
 
@@ -227,6 +243,7 @@ use_sanitizer() {
 # stress_under address|thread [SECONDS]: the whole driver on threads, and the tests
 # of single calls.
 stress_under() {
+	number SECONDS "${2:-30}"
 	use_sanitizer "$1"
 	BPFRS_STRESS_SECONDS=${2:-30}
 	RUST_TEST_THREADS=3

@@ -9,4 +9,5 @@
 
 "$root/sys/build/setup.sh" --quiet cargo cc
 cd "$root"
-exec cargo run --quiet --package bpfrs-controls -- "$@"
+# shellcheck disable=SC2086
+exec cargo run $progress --package bpfrs-controls -- "$@"

@@ -8,11 +8,13 @@
 . "$(dirname "$0")/common.sh"
 
 "$root/sys/build/setup.sh" --quiet clang llvm ck headers rust cargo cc
-echo "Building the kernel module"
+echo "Building the kernel module (1 of 2)"
 "$root/sys/build/kmod.sh" bpfrs
-echo "Building the same driver for this host"
+echo "Building the same driver for this host (2 of 2; the first time a minute or two)"
 cd "$root"
-cargo build --quiet --package bpfrs-demo
+# shellcheck disable=SC2086
+cargo build $progress --package bpfrs-demo
+echo "Running the race: some seconds with legacy, 30 with bpfrs"
 cargo run --quiet --package bpfrs-demo -- "$@"
 echo
 guest=${BPFRS_GUEST:-$HOME/.cache/bpfrs/guest}

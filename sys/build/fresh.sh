@@ -21,6 +21,7 @@ case $place/ in
 "$root"/*) die "TMPDIR=$TMPDIR is inside the repository: the clone would be, too" ;;
 esac
 work=$(new_dir "$place" bpfrs-fresh)
+chmod 755 "$work"
 debian=$work/debian
 child=
 leave() {

@@ -14,8 +14,10 @@ target=${1:-}
     die 'fuzz.sh TARGET [SECONDS | RUNSx]: TARGET is ops, filter or read'
 amount=${2:-60}
 case $amount in
-*x)	limit=-runs=${amount%x} ;;
-*)	limit=-max_total_time=$amount ;;
+*x)	number RUNS "${amount%x}"
+	limit=-runs=${amount%x} ;;
+*)	number SECONDS "$amount"
+	limit=-max_total_time=$amount ;;
 esac
 
 "$root/sys/build/setup.sh" --quiet cxx
@@ -27,7 +29,9 @@ RUSTFLAGS="$RUSTFLAGS --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 CARGO_TARGET_DIR=$target_dir/fuzz
 cd "$root"
-"$cargo" build --quiet --release --manifest-path fuzz/Cargo.toml \
+echo "Building the target $target with AddressSanitizer (the first time some minutes)" >&2
+# shellcheck disable=SC2086
+"$cargo" build $progress --release --manifest-path fuzz/Cargo.toml \
     --target "$sanitized_target" --bin "$target"
 
 # Leaks are the targets' own business: they count what is left.

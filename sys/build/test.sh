@@ -67,6 +67,11 @@ rustdoc() {
 	    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
 	    cargo doc --workspace --no-deps --document-private-items
 }
+# The filter machine stands alone: what would be published builds by itself.
+package() {
+	needs cargo cc && cmp LICENSE src/filter/LICENSE &&
+	    cargo package --package bpfrs-filter --allow-dirty
+}
 kmod() {
 	FREEBSD=$1 ARCH=$2 sys/build/kmod.sh bpfrs_tap &&
 	    FREEBSD=$1 ARCH=$2 sys/build/kmod.sh bpfrs &&
@@ -88,6 +93,7 @@ stage 'clippy host' clippy_host
 stage 'clippy kernel' clippy_kernel
 stage 'clippy guest' clippy_guest
 stage rustdoc rustdoc
+stage 'filter crate' package
 if [ "${1:-}" != lint ]; then
 	stage 'bindings' sys/build/bindings.sh --check
 	stage 'kmod 15 amd64' kmod 15 amd64

@@ -70,7 +70,7 @@ pub const PANIC: &str = "panic";
 /// One driver on one guest: a column of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Column {
-    /// Where it ran.
+    /// Where it ran; nothing if all ran in one place.
     pub guest: String,
     /// Of which release that is.
     pub release: String,
@@ -120,7 +120,10 @@ impl Column {
 
     fn title(&self) -> String {
         if self.modelled {
-            return format!("{} (modelled from facts)", self.driver.name());
+            return format!("{} (modelled)", self.driver.name());
+        }
+        if self.guest.is_empty() {
+            return self.driver.name().into();
         }
         let guard = if self.memguard.is_some() { " +memguard" } else { "" };
         format!("{} on {} ({}{guard})", self.driver.name(), self.guest, self.release)
@@ -227,17 +230,22 @@ fn after_problems(after: &AfterRevoke) -> Vec<String> {
     checks.into_iter().filter(|(good, _)| !good).map(|(_, problem)| problem.into()).collect()
 }
 
-/// How a run ended, in a few words.
+/// How a run ended, and of what.
 pub fn outcome(column: &Column) -> String {
+    let panic = column.findings.iter().find(|finding| finding.is_fatal());
+    match panic.and_then(|finding| finding.quote.first()) {
+        Some(line) => format!("{} ({})", end(column), line.trim()),
+        None => end(column),
+    }
+}
+
+/// How a run ended, in a few words.
+fn end(column: &Column) -> String {
     if column.modelled {
         return "-".into();
     }
     match (column.seconds_to_panic, column.hung, &column.race) {
-        (Some(seconds), _, _) => {
-            let what = column.findings.iter().find(|f| f.is_fatal());
-            let what = what.and_then(|f| f.quote.first()).map_or("", |line| line.trim());
-            format!("panic after {seconds:.1} s ({what})")
-        }
+        (Some(seconds), _, _) => format!("panic after {seconds:.1} s"),
         (None, true, _) => "hangs".into(),
         (None, false, Some(race)) => format!("survived {:.0} s", race.seconds),
         (None, false, None) => "not run".into(),
@@ -265,7 +273,7 @@ pub fn table(columns: &[Column]) -> Table {
         }
         table.add_row(std::iter::once(name.to_string()).chain(values));
     };
-    row("outcome", &outcome);
+    row("outcome", &end);
     row("boot", &|c| c.boot_seconds.map_or_else(|| "-".into(), |s| format!("{s:.1} s")));
     row("kernel reports", &|c| match c.modelled {
         true => "-".into(),
@@ -455,7 +463,7 @@ mod tests {
         let calls = text.lines().find(|line| line.contains("revoke(2) calls")).unwrap();
         let cells: Vec<&str> = calls.split('|').map(str::trim).collect();
         assert_eq!(cells[2..4], ["-", "1000"], "{text}");
-        assert!(text.contains("modelled from facts"), "{text}");
+        assert!(text.contains("stock (modelled)"), "{text}");
         assert!(!text.contains("tcpdump"), "a row without a figure:\n{text}");
     }
 }
