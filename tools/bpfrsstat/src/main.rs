@@ -9,10 +9,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, Parser};
 
 #[derive(Parser)]
-#[command(about = "Prints what bpfrs knows of its descriptors, one a line, as netstat -B does")]
+#[command(
+    about = "Prints what bpfrs knows of its descriptors, one a line, as netstat -B does",
+    version
+)]
 struct Options {
     /// What netstat -B hides, too: size and mode of the buffers, why packets
     /// were lost, what was written
@@ -22,7 +26,7 @@ struct Options {
     #[arg(short = 'I', long)]
     interface: Option<String>,
     /// Sets all counters to zero
-    #[arg(short, long, conflicts_with_all = ["all", "interface", "file"])]
+    #[arg(long, conflicts_with_all = ["all", "interface", "file"])]
     zero: bool,
     /// The sysctl; net.bpf.stats for stock bpf(4)
     #[arg(long, default_value = "net.bpfrs.stats")]
@@ -50,13 +54,25 @@ mod freebsd {
 }
 
 fn main() -> ExitCode {
-    match stat(&Options::parse()) {
+    match stat(&options()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bpfrsstat: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn options() -> Options {
+    Options::try_parse().unwrap_or_else(|mut error| {
+        // Who mistypes is not pointed to what throws the counters away.
+        if error.get(ContextKind::SuggestedArg) == Some(&ContextValue::String("--zero".into())) {
+            error.remove(ContextKind::SuggestedArg);
+            let usage = Options::command().render_usage();
+            error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+        }
+        error.exit()
+    })
 }
 
 fn stat(options: &Options) -> Result<()> {

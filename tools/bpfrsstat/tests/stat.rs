@@ -130,3 +130,23 @@ fn the_program() {
     let (ok, _) = bpfrsstat(&["--zero", "--file", file]);
     assert!(!ok);
 }
+
+/// Only its exact name does it: it is no answer to a mistyped option, and has no letter.
+#[test]
+fn nothing_leads_to_zero_by_mistake() {
+    let (ok, text) = bpfrsstat(&["--version"]);
+    assert!(ok && text.starts_with("bpfrsstat 0.1.0"), "{text}");
+    for mistyped in ["--zer", "--zeros", "--ero", "-z"] {
+        let (ok, text) = bpfrsstat(&[mistyped]);
+        assert!(!ok && text.contains(mistyped) && !text.contains("'--zero'"), "{text}");
+        assert!(!text.contains("Usage: bpfrsstat --zero"), "{text}");
+    }
+    // Others are.
+    let (ok, text) = bpfrsstat(&["--interfaces"]);
+    assert!(!ok && text.contains("'--interface'"), "{text}");
+    // This one means it: where there are no counters, it says so.
+    if cfg!(not(target_os = "freebsd")) {
+        let (ok, text) = bpfrsstat(&["--zero"]);
+        assert!(!ok && text.contains("net.bpfrs.stats"), "{text}");
+    }
+}

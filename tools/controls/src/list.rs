@@ -101,7 +101,10 @@ mod tests {
             })
             .filter(|(number, ..)| *number < 100)
             .collect();
+        let said = format!("{} broken drivers", controls.len());
         let expected: Vec<_> = controls.into_iter().map(|c| (c.number, c.rule, c.what)).collect();
         assert_eq!(listed, expected);
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        assert!(readme.contains(&said), "README.md has another number of {said}");
     }
 }

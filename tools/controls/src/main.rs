@@ -12,12 +12,15 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use list::Control;
 use run::{Check, Verdict};
 use tree::Tree;
+
+/// What fits a terminal.
+const WIDTH: u16 = 100;
 
 #[derive(Parser)]
 #[command(about = "Breaks the driver on purpose and sees that the checks catch it")]
@@ -49,27 +52,35 @@ fn controls(options: &Options) -> Result<bool> {
 
     let bar = ProgressBar::new(controls.len() as u64)
         .with_style(ProgressStyle::with_template("{pos}/{len} {wide_msg}")?);
-    bar.set_message("the checks on the driver as it is");
+    // Each is said on a line of its own where no bar can be drawn.
+    let say = |what: &str| {
+        bar.set_message(what.to_owned());
+        if bar.is_hidden() {
+            eprintln!("{}/{} {what}", bar.position(), controls.len());
+        }
+    };
+    say("the checks on the driver as it is");
     for check in Check::all(&controls) {
         check.passes_unbroken(&tree)?;
     }
 
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["", "rule", "what is broken", "caught by", "seconds", "because"]);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header(["", "rule", "what is broken", "caught by", "seconds"]);
     let mut missed = Vec::new();
     for control in &controls {
-        bar.set_message(control.what.clone());
+        say(&control.what);
         let verdict = judge(&tree, control)?;
-        let (seconds, because) = match &verdict {
-            Verdict::Caught { seconds } => (format!("{seconds:.1}"), control.because.clone()),
-            Verdict::Missed(why) => ("-".to_owned(), format!("NOT CAUGHT: {why}")),
+        let seconds = match &verdict {
+            Verdict::Caught { seconds } => format!("{seconds:.1}"),
+            Verdict::Missed(_) => "NOT CAUGHT".to_owned(),
         };
         if let Verdict::Missed(why) = verdict {
             missed.push(format!("{} ({}): {why}", control.number, control.what));
         }
         let Control { number, rule, what, check, .. } = control;
-        table.add_row([&number.to_string(), rule, what, check, &seconds, &because]);
+        table.add_row([&number.to_string(), rule, what, check, &seconds]);
         bar.inc(1);
     }
     bar.finish_and_clear();
