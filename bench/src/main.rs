@@ -12,13 +12,14 @@ mod filters;
 mod measure;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use indicatif::ProgressBar;
 use measure::Measurement;
+use report::{Host, Results};
 
 #[derive(Parser)]
 #[command(about = "Measures filters and the append against what others do")]
@@ -30,6 +31,9 @@ enum Options {
         /// Directory for results.json and filters.svg
         #[arg(long)]
         out: PathBuf,
+        /// When this is, as results.json tells it
+        #[arg(long)]
+        date: String,
         /// How often each layout has its turn
         #[arg(long, default_value_t = 9)]
         turns: usize,
@@ -45,15 +49,18 @@ fn main() -> Result<()> {
             serde_json::to_writer(std::io::stdout().lock(), &measure::all())?;
             Ok(())
         }
-        Options::Run { out, turns, layouts } => run(&out, turns, &layouts),
+        Options::Run { out, date, turns, layouts } => run(&out, date, turns, &layouts),
     }
 }
 
-fn run(out: &std::path::Path, turns: usize, layouts: &[PathBuf]) -> Result<()> {
+fn run(out: &Path, date: String, turns: usize, layouts: &[PathBuf]) -> Result<()> {
     let bar = ProgressBar::new((turns * layouts.len()) as u64);
     // For each layout the best of its turns.
     let mut best: Vec<Option<Measurement>> = vec![None; layouts.len()];
-    for _ in 0..turns {
+    for turn in 1..=turns {
+        if bar.is_hidden() {
+            eprintln!("Measuring: turn {turn} of {turns}");
+        }
         for (layout, best) in layouts.iter().zip(&mut best) {
             let output = Command::new(layout).arg("measure").output();
             let output = output.with_context(|| layout.display().to_string())?;
@@ -69,6 +76,16 @@ fn run(out: &std::path::Path, turns: usize, layouts: &[PathBuf]) -> Result<()> {
     }
     bar.finish_and_clear();
     let median = Measurement::median(&best.into_iter().flatten().collect::<Vec<_>>());
-    report::print(&median, layouts.len(), turns);
-    report::write(&median, out)
+    let results = Results {
+        date,
+        host: Host::this(),
+        rustc: env!("BENCH_RUSTC"),
+        bpfrs: env!("CARGO_PKG_VERSION"),
+        unit: "ns for each packet",
+        layouts: layouts.len(),
+        turns,
+        measured: median,
+    };
+    report::print(&results);
+    report::write(&results, out)
 }

@@ -2,14 +2,64 @@
 //! Tables, the plot, and JSON.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::Path;
+use std::process::Command;
+use std::thread::available_parallelism;
 
 use anyhow::Result;
 use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use plotters::prelude::*;
+use serde::Serialize;
 
 use crate::measure::{FilterCost, Machine, Measurement};
+
+/// What was measured, where and how: results.json.
+#[derive(Serialize)]
+pub(crate) struct Results {
+    pub(crate) date: String,
+    pub(crate) host: Host,
+    /// The compiler.
+    pub(crate) rustc: &'static str,
+    /// The version of what was measured.
+    pub(crate) bpfrs: &'static str,
+    pub(crate) unit: &'static str,
+    /// The program was linked so often, its functions in another order each time: medians
+    /// over these, and of each the best of so many turns.
+    pub(crate) layouts: usize,
+    pub(crate) turns: usize,
+    #[serde(flatten)]
+    pub(crate) measured: Measurement,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Host {
+    cpu: String,
+    cpus: usize,
+    system: String,
+}
+
+impl Host {
+    /// The one that this runs on, as far as it says what it is.
+    pub(crate) fn this() -> Self {
+        let said = |command: &str, arguments: &[&str]| {
+            let output = Command::new(command).args(arguments).output().ok()?;
+            let text = String::from_utf8(output.stdout).ok()?;
+            output.status.success().then(|| text.trim().to_owned())
+        };
+        let linux = || {
+            let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+            let model = info.lines().find(|line| line.starts_with("model name"))?;
+            Some(model.split_once(':')?.1.trim().to_owned())
+        };
+        Host {
+            cpu: linux().or_else(|| said("sysctl", &["-n", "hw.model"])).unwrap_or_default(),
+            cpus: available_parallelism().map_or(1, NonZero::get),
+            system: said("uname", &["-srm"]).unwrap_or_default(),
+        }
+    }
+}
 
 const MACHINES: [(Machine, &str); 6] = [
     (Machine::Libpcap, "libpcap"),
@@ -69,29 +119,24 @@ fn goals(measured: &Measurement) -> Vec<Goal> {
 fn table(header: Vec<&str>) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(header);
+    // What fits a terminal.
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(100);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
-pub(crate) fn print(measured: &Measurement, layouts: usize, turns: usize) {
-    println!(
-        "ns for each packet; medians over {layouts} link layouts, the best of {turns} turns each"
-    );
+pub(crate) fn print(Results { unit, layouts, turns, measured, .. }: &Results) {
+    println!("{unit}; medians over {layouts} link layouts, the best of {turns} turns each");
     println!();
     let names = MACHINES.map(|(_, name)| name);
-    let header =
-        [&["filter", "insns", "accepts"][..], &names, &["libpcap/threaded", "libpcap/jit"]];
-    let mut costs = table(header.concat());
+    let mut costs = table([&["filter"][..], &names].concat());
     for filter in &measured.filters {
         let ns = |machine| filter.ns.get(&machine).map_or("-".to_owned(), |ns| format!("{ns:.1}"));
-        let ratio = |to| ratios(&[filter], Machine::Libpcap, to).first().map(|r| format!("{r:.2}"));
-        let mut row =
-            vec![filter.name.clone(), filter.insns.to_string(), filter.accepted.to_string()];
-        row.extend(MACHINES.map(|(machine, _)| ns(machine)));
-        row.extend([Machine::Threaded, Machine::Jit].map(|to| ratio(to).unwrap_or("-".to_owned())));
-        costs.add_row(row);
+        costs.add_row(
+            std::iter::once(filter.name.clone()).chain(MACHINES.map(|(machine, _)| ns(machine))),
+        );
     }
     println!("{costs}\n");
     let mut appends = table(vec!["append", "header and memcpy", "bpfrs"]);
@@ -118,10 +163,10 @@ pub(crate) fn print(measured: &Measurement, layouts: usize, turns: usize) {
 }
 
 /// results.json and filters.svg.
-pub(crate) fn write(measured: &Measurement, out: &Path) -> Result<()> {
+pub(crate) fn write(results: &Results, out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
-    fs::write(out.join("results.json"), serde_json::to_string_pretty(measured)?)?;
-    plot(&measured.filters, &out.join("filters.svg"))?;
+    fs::write(out.join("results.json"), serde_json::to_string_pretty(results)?)?;
+    plot(&results.measured.filters, &out.join("filters.svg"))?;
     println!("\n{}/results.json, filters.svg", out.display());
     Ok(())
 }

@@ -4,7 +4,8 @@
 # bench.sh [LAYOUTS]: what filters and the append cost, against libpcap, NetBSD's
 # bpfjit and code written by hand. The same program is linked LAYOUTS times (5 if not
 # given), its functions in another order each time, and these take turns. Results
-# stand in target/bench: results.json, filters.svg.
+# stand in target/bench: results.json, with what each filter is and where this ran, and
+# filters.svg.
 
 # shellcheck source=sys/build/common.sh
 . "$(dirname "$0")/common.sh"
@@ -33,4 +34,4 @@ while [ "$n" -lt "$layouts" ]; do
 	cp "$target_dir/measure/bpfrs-bench" "$out/layout-$n"
 	set -- "$@" "$out/layout-$n"
 done
-exec "$out/layout-1" run --out "$out" "$@"
+exec "$out/layout-1" run --out "$out" --date "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$@"
