@@ -16,7 +16,7 @@
 git -C "$root" diff --quiet HEAD || echo "Only what is committed is tested."
 logs=$target_dir/fresh
 mkdir -p "$logs"
-place=$(cd "${TMPDIR:-/var/tmp}" && pwd) || die "TMPDIR=$TMPDIR is no directory"
+place=$(cd "${TMPDIR:-/var/tmp}" 2>/dev/null && pwd) || die "TMPDIR=$TMPDIR is no directory"
 case $place/ in
 "$root"/*) die "TMPDIR=$TMPDIR is inside the repository: the clone would be, too" ;;
 esac

@@ -43,10 +43,10 @@ fault() {
 	/^ *(Compiling|Checking|Documenting|Download(ed|ing)|Updating|Adding|Locking|Blocking|PASS) / ||
 	    /^ *cargo::?[a-z]/ || /^ *[A-Za-z0-9_-]+ = (Some|None|")/ { next }
 	{ line = length($0) > 160 ? substr($0, 1, 157) "..." : $0; last[n++ % 15] = line }
-	/(^|[^A-Za-z_])error(\[E[0-9]+\])?: / || /panicked at / || /^bpfrs[a-z-]*: / || /^Diff in / ||
+	/(^|[^A-Za-z_])error(\[E[0-9]+\])?: / && !/^warning: / || /panicked at / || /^bpfrs[a-z-]*: / || /^Diff in / ||
 	    /^In .* line [0-9]+:/ || /^ *(FAIL|SIG[A-Z]+|TIMEOUT) \[/ || /^test .* FAILED$/ ||
-	    /^not ok / || /^E: / || /^[^ ]*: (fatal )?error/ { left = 12 }
-	/^[ \t]*$/ { left = 0 }
+	    /^ *--- stderr/ || /^ *error occurred/ || /^not ok / || /^E: / { left = 12 }
+	/^$/ || /^ *stack backtrace:/ { left = 0 }
 	left > 0 && shown < 30 && !seen[line]++ { print "    | " line; left--; shown++ }
 	END {
 		if (!shown)

@@ -44,10 +44,10 @@ stage() {
 needs() { sys/build/setup.sh --quiet "$@"; }
 
 format() {
-	needs rustfmt &&
-	    cargo fmt --all --check &&
-	    cargo fmt --check --manifest-path vm-tests/guest/Cargo.toml &&
-	    cargo fmt --check --manifest-path fuzz/Cargo.toml
+	needs rustfmt || return
+	for manifest in Cargo.toml vm-tests/guest/Cargo.toml fuzz/Cargo.toml; do
+		cargo fmt --all --check --manifest-path "$manifest" -- --color never || return
+	done
 }
 shell() {
 	needs shellcheck &&
