@@ -15,7 +15,7 @@ help:
 	@echo "make kmod            build bpfrs.ko, and bpfrs_tap.ko, which it needs"
 	@echo "make check-ko        check the finished bpfrs.ko"
 	@echo "make test            everything that needs no guest, then vm-test if one is there"
-	@echo "make fresh           these three commands of README on a bare Debian 12, made for it (root)"
+	@echo "make fresh           README's three commands on a bare Debian 12, made for it (root)"
 	@echo "make vm-test         the device's tests in a FreeBSD guest"
 	@echo "make vm-race         the revoke(2) reproducer in a FreeBSD guest"
 	@echo "make vm-net          real interfaces in a FreeBSD guest, beside stock; hours under emulation"
