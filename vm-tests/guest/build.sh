@@ -1,14 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Builds the guest program; prints its path as the last line. build.sh clippy checks it instead
-# (exit status 77: the toolchain has no clippy).
+# Builds the guest program for ARCH, amd64 (default) or aarch64; prints its path as the last line.
+# build.sh clippy checks it instead (exit status 77: the toolchain has no clippy).
 #
 # It needs a Rust toolchain with its library sources: the program brings its own core and its own
 # memcpy, since the ready-made ones expect FreeBSD's libc.
 set -eu
 cd "$(dirname "$0")"
-target=x86_64-unknown-freebsd
 fail() { echo "vm-tests/guest/build.sh: $*" >&2; exit 1; }
+case ${ARCH:-amd64} in
+amd64) target=x86_64-unknown-freebsd ;;
+aarch64) target=aarch64-unknown-freebsd ;;
+*) fail "ARCH=$ARCH is not known: amd64 or aarch64" ;;
+esac
 
 lld=
 for name in ld.lld ld.lld-22 ld.lld-21 ld.lld-20 ld.lld-19 ld.lld-18 ld.lld-17 ld.lld-16; do
@@ -16,7 +20,9 @@ for name in ld.lld ld.lld-22 ld.lld-21 ld.lld-20 ld.lld-19 ld.lld-18 ld.lld-17 l
 done
 [ -n "$lld" ] || fail "no ld.lld found; on Debian: apt-get install lld"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/../../target}/guest"
+export CARGO_BUILD_TARGET="$target"
 export CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER="$lld"
+export CARGO_TARGET_AARCH64_UNKNOWN_FREEBSD_LINKER="$lld"
 
 has_sources() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core" ]; }
 

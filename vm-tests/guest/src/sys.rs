@@ -136,9 +136,23 @@ pub(crate) type Result<T> = core::result::Result<T, Errno>;
 /// Whatever pointers among the arguments the kernel reads from or writes to must be valid for
 /// that, for as long as the kernel may use them.
 unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize> {
+    // SAFETY: as the caller promised.
+    let (result, failed) = unsafe { trap(number, arguments) };
+    match failed {
+        0 => Ok(result),
+        _ => Err(Errno(i32::try_from(result).unwrap_or(i32::MAX))),
+    }
+}
+
+/// The instruction; what it gives, and whether that is an error number.
+///
+/// # Safety
+///
+/// As for [`call`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn trap(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> (usize, u8) {
     let result: usize;
     let failed: u8;
-    let [a, b, c, d, e, f] = arguments;
     // SAFETY: FreeBSD's amd64 convention: number and result in rax, carry set on error, rcx and
     // r11 overwritten by the instruction, rdx and the argument registers from r8 up by the kernel.
     // Memory is touched as the caller promised.
@@ -159,10 +173,36 @@ unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize> {
             options(nostack),
         );
     }
-    match failed {
-        0 => Ok(result),
-        _ => Err(Errno(i32::try_from(result).unwrap_or(i32::MAX))),
+    (result, failed)
+}
+
+/// The instruction; what it gives, and whether that is an error number.
+///
+/// # Safety
+///
+/// As for [`call`].
+#[cfg(target_arch = "aarch64")]
+unsafe fn trap(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> (usize, usize) {
+    let result: usize;
+    let failed: usize;
+    // SAFETY: FreeBSD's arm64 convention: number in x8, result in x0 (and x1), carry set on error,
+    // all other registers kept. Memory is touched as the caller promised.
+    unsafe {
+        asm!(
+            "svc #0",
+            "cset {failed}, cs",
+            failed = lateout(reg) failed,
+            in("x8") number,
+            inlateout("x0") a => result,
+            inlateout("x1") b => _,
+            in("x2") c,
+            in("x3") d,
+            in("x4") e,
+            in("x5") f,
+            options(nostack),
+        );
     }
+    (result, failed)
 }
 
 /// One system call that takes plain numbers (or nothing) only.
