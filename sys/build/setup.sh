@@ -67,6 +67,12 @@ have() {
 		first_command qemu-system-x86_64 bhyve && command -v makefs ;;
 	mmdebstrap) what=mmdebstrap package=mmdebstrap
 		command -v mmdebstrap ;;
+	vm-arm64) what='QEMU for arm64 and its UEFI firmware'
+		package='qemu-system-arm qemu-efi-aarch64'
+		command -v qemu-system-aarch64 && {
+			[ -e /usr/share/qemu-efi-aarch64/QEMU_EFI.fd ] ||
+			    [ -e /usr/local/share/edk2-qemu/QEMU_UEFI-aarch64.fd ]
+		} ;;
 	libclang) what='libclang 19 or newer' package=libclang-19-dev
 		find_libclang ;;
 	*)	die "setup.sh: unknown thing $1" ;;

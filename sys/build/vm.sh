@@ -11,4 +11,8 @@ if [ -e "${BPFRS_GUEST:-$HOME/.cache/bpfrs/guest}" ]; then
 	"$root/sys/build/setup.sh" --quiet clang llvm ck headers rust cargo cc vm
 fi
 cd "$root"
+# What cannot be listed is told below.
+case $(cargo run --quiet --package bpfrs-vm-tests -- list 2>/dev/null) in
+*' aarch64, '*) "$root/sys/build/setup.sh" --quiet vm-arm64 ;;
+esac
 exec cargo run --quiet --package bpfrs-vm-tests -- "$@"

@@ -32,16 +32,17 @@ pub(crate) fn run(
     } else {
         (hardware, Unit::Nanoseconds)
     };
-    // INVARIANTS and WITNESS cost more than what is to be measured.
-    let guests: Vec<&Guest> = guests.iter().filter(|guest| !guest.debug).collect();
+    // INVARIANTS, WITNESS and sanitizers cost more than what is to be measured.
+    let plain = |guest: &&Guest| !guest.debug && guest.sanitizer.is_none();
+    let guests: Vec<&Guest> = guests.iter().filter(plain).collect();
     anyhow::ensure!(!guests.is_empty(), "there are only guests with debug kernels");
     let mut tap = Tap::default();
     let mut told: Vec<(String, Vec<Cost>)> = Vec::new();
     for guest in guests {
-        let bar = crate::progress(format!("{}: building", guest.name));
-        let payload = payload::make(guest, &[Module::Bpfrs])?;
-        bar.finish_and_clear();
-        let boot = Boot { series: "bench", guest, hardware: &hardware, payload: &payload };
+        let basis = guest.basis(options.modules);
+        tap.begin(guest, basis);
+        let payload = payload::make(guest, basis, &[Module::Bpfrs])?;
+        let boot = Boot { series: "bench", guest, basis, hardware: &hardware, payload: &payload };
         let group = |name: &str, must_fail, command: String, rounds: u64| Group {
             name: name.into(),
             setup: vec![Module::Bpfrs.load()],

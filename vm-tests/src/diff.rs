@@ -38,10 +38,10 @@ pub(crate) fn run(
     let rules = behaviours::rules(&text).map_err(|why| anyhow!("{}: {why}", path.display()))?;
     let mut tap = Tap::default();
     for guest in guests {
-        let bar = crate::progress(format!("{}: building", guest.name));
-        let payload = payload::make(guest, &[Module::Bpfrs])?;
-        bar.finish_and_clear();
-        let boot = Boot { series: "diff", guest, hardware, payload: &payload };
+        let basis = guest.basis(options.modules);
+        tap.begin(guest, basis);
+        let payload = payload::make(guest, basis, &[Module::Bpfrs])?;
+        let boot = Boot { series: "diff", guest, basis, hardware, payload: &payload };
         if options.parts.contains(&Part::Behaviours) {
             behave(&boot, options, &rules, &mut tap)?;
         }

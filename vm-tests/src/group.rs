@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bpfrs_vm_protocol::{Message, Outcome};
 
-use crate::guest::Guest;
+use crate::guest::{Basis, Guest};
 use crate::machine::Hardware;
 use crate::payload;
 use crate::shell::{End, Shell};
@@ -18,6 +18,8 @@ pub(crate) struct Boot<'a> {
     /// Names the folders of consoles.
     pub(crate) series: &'static str,
     pub(crate) guest: &'a Guest,
+    /// What our modules were built from.
+    pub(crate) basis: Basis,
     pub(crate) hardware: &'a Hardware,
     pub(crate) payload: &'a Path,
 }
@@ -36,13 +38,23 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Whether modules of ours are in it.
+    pub(crate) fn loads(&self) -> bool {
+        !self.setup.is_empty()
+    }
+
     /// Runs them in a fresh boot; everything that the program inside has said.
     pub(crate) fn run(&self, boot: &Boot<'_>, tap: &mut Tap) -> Result<Vec<Message>> {
-        let Boot { series, guest, hardware, payload } = *boot;
-        let title = format!("{} {}", guest.name, self.name);
+        let Boot { series, guest, basis, hardware, payload } = *boot;
+        let mut title = format!("{} {}", guest.name, self.name);
+        let mut folder = format!("{series}-{}-{}", guest.name, self.name);
+        if self.loads() {
+            title.push_str(&format!(" ({})", basis.name()));
+            folder.push_str(&format!("-{}", basis.name()));
+        }
         let bar = crate::progress(title.clone());
         bar.set_message("booting");
-        let folder = payload::run_folder(&format!("{series}-{}-{}", guest.name, self.name))?;
+        let folder = payload::run_folder(&folder)?;
         let memguard = [("vm.memguard.desc", "bpfrs")];
         let guarded = guest.debug && self.guarded;
         let environment = if guarded { &memguard[..] } else { &[] };
@@ -67,13 +79,8 @@ impl Group {
             for message in &output.messages {
                 if let Message::Case(case) = message {
                     cases += 1;
-                    let outcome = match (self.must_fail, &case.outcome) {
-                        (true, Outcome::Failed(_)) => Outcome::Passed,
-                        (true, other) => {
-                            Outcome::Failed(format!("it must fail, but gave {other:?}"))
-                        }
-                        (false, outcome) => outcome.clone(),
-                    };
+                    let outcome =
+                        if self.must_fail { inverted(&case.outcome) } else { case.outcome.clone() };
                     bar.suspend(|| tap.result(&format!("{title}: {}", case.name), &outcome));
                 }
             }
@@ -107,6 +114,29 @@ impl Group {
     }
 }
 
+/// The verdict on a case that must fail. One that cannot be tried here is skipped, and told as all
+/// that is.
+fn inverted(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(_) => Outcome::Passed,
+        Outcome::Passed => Outcome::Failed("it must fail, but passed".into()),
+        Outcome::Skipped(why) => Outcome::Skipped(format!("a control: {why}")),
+    }
+}
+
 fn last(lines: &[String]) -> String {
     lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_must_fail_or_is_skipped() {
+        assert_eq!(inverted(&Outcome::Failed("a frame differs".into())), Outcome::Passed);
+        assert!(matches!(inverted(&Outcome::Passed), Outcome::Failed(_)));
+        let skipped = inverted(&Outcome::Skipped("the guest has no bittwist".into()));
+        assert_eq!(skipped, Outcome::Skipped("a control: the guest has no bittwist".into()));
+    }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use serde::Deserialize;
 
 /// How to get a guest, for whoever has none.
@@ -20,14 +21,54 @@ pub(crate) struct Guest {
     pub(crate) name: String,
     /// FreeBSD's release, such as "15.0"; empty when nobody said.
     pub(crate) release: String,
+    /// What it runs on.
+    pub(crate) arch: Arch,
     /// How it boots.
     pub(crate) boot: Boot,
     /// Its kernel has INVARIANTS, WITNESS and DEBUG_MEMGUARD.
     pub(crate) debug: bool,
+    /// What its kernel was instrumented by; our modules must be, too.
+    pub(crate) sanitizer: Option<Sanitizer>,
     /// Sources and build directory of its kernel, for building modules; else FreeBSD's released headers do.
     pub(crate) sysdir: Option<PathBuf>,
     pub(crate) kernbuilddir: Option<PathBuf>,
 }
+
+impl Guest {
+    /// What to build modules from: what is wanted, or the other where there is only that.
+    pub(crate) fn basis(&self, wanted: Basis) -> Basis {
+        match wanted {
+            Basis::Sources if self.sysdir.is_none() => Basis::Headers,
+            // Without sources it is for the build to say that there are no headers, either.
+            Basis::Headers if self.sysdir.is_some() && !HEADERS.contains(&self.major()) => {
+                Basis::Sources
+            }
+            wanted => wanted,
+        }
+    }
+
+    /// The same for several, each once.
+    pub(crate) fn bases(&self, wanted: &[Basis]) -> Vec<Basis> {
+        let mut bases: Vec<Basis> = wanted.iter().map(|wanted| self.basis(*wanted)).collect();
+        bases.dedup();
+        bases
+    }
+
+    /// "15.0" → "15".
+    pub(crate) fn major(&self) -> &str {
+        self.release.split('.').next().unwrap_or_default()
+    }
+
+    /// What it is, for whoever reads a table.
+    pub(crate) fn kernel(&self) -> String {
+        let sanitizer = self.sanitizer.map(Sanitizer::kernel);
+        let words: Vec<&str> = self.debug.then_some("debug").into_iter().chain(sanitizer).collect();
+        if words.is_empty() { "plain".into() } else { words.join(" ") }
+    }
+}
+
+/// Releases whose headers the build finds.
+const HEADERS: [&str; 2] = ["14", "15"];
 
 /// What a guest consists of.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +76,90 @@ pub(crate) enum Boot {
     /// A kernel file, and a root file system: an image of one, or a folder to make it from.
     Kernel { kernel: PathBuf, root: PathBuf },
     /// A disk with everything on it, its own loader included.
-    Image { path: PathBuf, format: &'static str },
+    Image { path: PathBuf, format: &'static str, firmware: Firmware },
+}
+
+/// A processor's architecture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Arch {
+    #[default]
+    Amd64,
+    Aarch64,
+}
+
+impl Arch {
+    /// FreeBSD's name, and that of `make kmod ARCH=`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// QEMU's name, and Rust's.
+    pub(crate) fn cpu(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+}
+
+/// A sanitizer of the kernel: KASAN, KMSAN, KCSAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sanitizer {
+    Address,
+    Memory,
+    Thread,
+}
+
+impl Sanitizer {
+    /// The name of `make kmod SANITIZE=`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Memory => "memory",
+            Self::Thread => "thread",
+        }
+    }
+
+    /// What is said of its kernel.
+    pub(crate) fn kernel(self) -> &'static str {
+        match self {
+            Self::Address => "KASAN",
+            Self::Memory => "KMSAN",
+            Self::Thread => "KCSAN",
+        }
+    }
+}
+
+/// What a module is built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Basis {
+    /// FreeBSD's released headers, as whoever has no sources builds it
+    Headers,
+    /// The sources of that very kernel
+    Sources,
+}
+
+impl Basis {
+    /// For titles.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Sources => "sources",
+        }
+    }
+}
+
+/// What finds the loader on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Firmware {
+    Bios,
+    Uefi,
 }
 
 /// guest.toml; every key may be left out.
@@ -43,20 +167,22 @@ pub(crate) enum Boot {
 #[serde(deny_unknown_fields)]
 struct Settings {
     release: Option<String>,
+    #[serde(default)]
+    arch: Arch,
     kernel: Option<PathBuf>,
     root: Option<PathBuf>,
     image: Option<PathBuf>,
+    firmware: Option<Firmware>,
     #[serde(default)]
     debug: bool,
+    sanitizer: Option<Sanitizer>,
     sysdir: Option<PathBuf>,
     kernbuilddir: Option<PathBuf>,
 }
 
-/// All guests at `place`: none when there is nothing, an error when what is there is broken.
+/// All guests at `place`: at least one, or an error.
 pub(crate) fn find(place: &Path) -> Result<Vec<Guest>> {
-    if !place.exists() {
-        return Ok(Vec::new());
-    }
+    ensure!(place.exists(), "{}: no such file or folder", place.display());
     if let Some(guest) = one(place)? {
         return Ok(vec![guest]);
     }
@@ -73,6 +199,7 @@ pub(crate) fn find(place: &Path) -> Result<Vec<Guest>> {
     for path in paths {
         guests.extend(one(&path)?);
     }
+    ensure!(!guests.is_empty(), "{}: no guest in that folder", place.display());
     Ok(guests)
 }
 
@@ -98,17 +225,30 @@ fn one(path: &Path) -> Result<Option<Guest>> {
         return Ok(None);
     };
     check_image(path, format)?;
+    let name = name_of(path);
+    let arch = arch_in(&name);
     Ok(Some(Guest {
-        name: name_of(path),
-        release: release_in(&name_of(path)),
-        boot: Boot::Image { path: path.into(), format },
+        release: release_in(&name),
+        arch,
+        boot: Boot::Image { path: path.into(), format, firmware: usual_firmware(arch) },
         debug: false,
+        sanitizer: None,
         sysdir: None,
         kernbuilddir: None,
+        name,
     }))
 }
 
+/// What official images of that architecture boot by.
+fn usual_firmware(arch: Arch) -> Firmware {
+    match arch {
+        Arch::Amd64 => Firmware::Bios,
+        Arch::Aarch64 => Firmware::Uefi,
+    }
+}
+
 fn folder(path: &Path, settings: Settings) -> Result<Guest> {
+    let arch = settings.arch;
     let boot = if let Some(image) = settings.image {
         ensure!(
             settings.kernel.is_none() && settings.root.is_none(),
@@ -120,11 +260,37 @@ fn folder(path: &Path, settings: Settings) -> Result<Guest> {
             bail!("{}: neither .raw, .img nor .qcow2", image.display());
         };
         check_image(&image, format)?;
-        Boot::Image { path: image, format }
+        let firmware = settings.firmware.unwrap_or_else(|| usual_firmware(arch));
+        ensure!(
+            arch == Arch::Amd64 || firmware == Firmware::Uefi,
+            "{}: guest.toml: {} machines have no BIOS",
+            path.display(),
+            arch.name()
+        );
+        Boot::Image { path: image, format, firmware }
     } else {
-        let kernel = path.join(settings.kernel.unwrap_or_else(|| "kernel".into()));
+        ensure!(
+            settings.firmware.is_none(),
+            "{}: guest.toml: only an image is found by firmware",
+            path.display()
+        );
+        let usual = match arch {
+            Arch::Amd64 => "kernel",
+            Arch::Aarch64 => "kernel.bin",
+        };
+        let kernel = path.join(settings.kernel.unwrap_or_else(|| usual.into()));
         let root = path.join(settings.root.unwrap_or_else(|| "root.img".into()));
-        ensure!(starts_with(&kernel, b"\x7fELF")?, "{}: no ELF kernel", kernel.display());
+        match arch {
+            Arch::Amd64 => {
+                ensure!(holds(&kernel, 0, b"\x7fELF")?, "{}: no ELF kernel", kernel.display())
+            }
+            // The header of Linux' boot protocol, which QEMU asks for.
+            Arch::Aarch64 => ensure!(
+                holds(&kernel, 56, b"ARM\x64")?,
+                "{}: no kernel.bin of FreeBSD/arm64 (the build makes it beside the kernel)",
+                kernel.display()
+            ),
+        }
         let root_size = fs::metadata(&root).with_context(|| format!("{}", root.display()))?.len();
         ensure!(root_size > 0, "{}: empty", root.display());
         Boot::Kernel { kernel, root }
@@ -140,8 +306,10 @@ fn folder(path: &Path, settings: Settings) -> Result<Guest> {
     Ok(Guest {
         name: name_of(path),
         release: settings.release.unwrap_or_default(),
+        arch,
         boot,
         debug: settings.debug,
+        sanitizer: settings.sanitizer,
         sysdir: existing(settings.sysdir)?,
         kernbuilddir: existing(settings.kernbuilddir)?,
     })
@@ -162,24 +330,28 @@ fn image_format(path: &Path) -> Option<&'static str> {
 
 fn check_image(path: &Path, format: &str) -> Result<()> {
     if format == "qcow2" {
-        ensure!(starts_with(path, b"QFI\xfb")?, "{}: not a qcow2 image", path.display());
+        ensure!(holds(path, 0, b"QFI\xfb")?, "{}: not a qcow2 image", path.display());
     } else {
         let size = fs::metadata(path).with_context(|| format!("{}", path.display()))?.len();
         ensure!(size >= 1 << 20, "{}: {size} bytes are no disk image", path.display());
+        ensure!(!holds(path, 0, b"\xfd7zXZ\0")?, "{}: still compressed (xz -d it)", path.display());
+        // The protective record before a GPT ends so, too.
         ensure!(
-            !starts_with(path, b"\xfd7zXZ\0")?,
-            "{}: still compressed (xz -d it)",
+            holds(path, 510, b"\x55\xaa")?,
+            "{}: no disk that boots: it has no partition table",
             path.display()
         );
     }
     Ok(())
 }
 
-fn starts_with(path: &Path, magic: &[u8]) -> Result<bool> {
-    use std::io::Read;
+/// Whether there are these bytes at that offset of a file.
+fn holds(path: &Path, offset: u64, magic: &[u8]) -> Result<bool> {
+    use std::io::{Read, Seek, SeekFrom};
     let mut file = fs::File::open(path).with_context(|| format!("{}", path.display()))?;
-    let mut start = vec![0; magic.len()];
-    Ok(file.read_exact(&mut start).is_ok() && start == magic)
+    let mut bytes = vec![0; magic.len()];
+    file.seek(SeekFrom::Start(offset)).with_context(|| format!("{}", path.display()))?;
+    Ok(file.read_exact(&mut bytes).is_ok() && bytes == magic)
 }
 
 /// "FreeBSD-15.0-RELEASE-amd64-…" → "15.0".
@@ -188,6 +360,11 @@ fn release_in(name: &str) -> String {
         .and_then(|rest| rest.split('-').next())
         .unwrap_or_default()
         .to_string()
+}
+
+/// "FreeBSD-15.0-RELEASE-arm64-aarch64-…" → aarch64.
+fn arch_in(name: &str) -> Arch {
+    if name.split('-').any(|part| part == "aarch64") { Arch::Aarch64 } else { Arch::Amd64 }
 }
 
 #[cfg(test)]
@@ -199,10 +376,32 @@ mod tests {
     }
 
     #[test]
-    fn nothing_there_is_no_error() {
+    fn nothing_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(find(&folder.path().join("absent")).unwrap().is_empty());
-        assert!(find(folder.path()).unwrap().is_empty());
+        assert!(problem(&folder.path().join("absent")).contains("no such file"));
+        assert!(problem(folder.path()).contains("no guest in"));
+    }
+
+    #[test]
+    fn what_modules_are_built_from() {
+        use Basis::{Headers, Sources};
+        let folder = tempfile::tempdir().unwrap();
+        let bases = |settings: &str, wanted: &[Basis]| {
+            fs::write(folder.path().join("guest.toml"), settings).unwrap();
+            find(folder.path()).unwrap().remove(0).bases(wanted)
+        };
+        fs::write(folder.path().join("kernel"), b"\x7fELF...").unwrap();
+        fs::write(folder.path().join("root.img"), b"x").unwrap();
+        let with_sources = "sysdir = \".\"\nrelease = \"15.0\"";
+        assert_eq!(bases(with_sources, &[Headers, Sources]), [Headers, Sources]);
+        assert_eq!(bases(with_sources, &[Headers]), [Headers]);
+        assert_eq!(bases(with_sources, &[Sources]), [Sources]);
+        assert_eq!(bases("release = \"14.3\"", &[Headers, Sources]), [Headers]);
+        // There are no headers of it, and no sources: the one that says so is tried.
+        assert_eq!(bases("release = \"13.5\"", &[Sources]), [Headers]);
+        let old = "sysdir = \".\"\nrelease = \"12.1\"";
+        assert_eq!(bases(old, &[Headers, Sources]), [Sources]);
+        assert_eq!(bases(old, &[Headers]), [Sources]);
     }
 
     #[test]
@@ -227,11 +426,41 @@ mod tests {
     fn an_official_image() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("FreeBSD-15.0-RELEASE-amd64-BASIC-CI-ufs.raw");
-        fs::write(&image, vec![0; 1 << 20]).unwrap();
+        fs::write(&image, disk()).unwrap();
         let guests = find(&image).unwrap();
-        assert_eq!(guests[0].release, "15.0");
-        assert_eq!(guests[0].boot, Boot::Image { path: image.clone(), format: "raw" });
+        assert_eq!((guests[0].release.as_str(), guests[0].arch), ("15.0", Arch::Amd64));
+        let boot = |path, firmware| Boot::Image { path, format: "raw", firmware };
+        assert_eq!(guests[0].boot, boot(image, Firmware::Bios));
         assert_eq!(find(folder.path()).unwrap().len(), 1);
+        let image = folder.path().join("FreeBSD-14.3-RELEASE-arm64-aarch64-BASIC-CI-ufs.raw");
+        fs::write(&image, disk()).unwrap();
+        let guests = find(&image).unwrap();
+        assert_eq!((guests[0].release.as_str(), guests[0].arch), ("14.3", Arch::Aarch64));
+        assert_eq!(guests[0].boot, boot(image, Firmware::Uefi));
+    }
+
+    /// An empty disk with a boot record.
+    fn disk() -> Vec<u8> {
+        let mut disk = vec![0; 1 << 20];
+        disk[510..512].copy_from_slice(b"\x55\xaa");
+        disk
+    }
+
+    #[test]
+    fn an_arm64_kernel_under_its_sanitizer() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        fs::write(at.join("guest.toml"), "arch = \"aarch64\"\nsanitizer = \"address\"").unwrap();
+        fs::write(at.join("kernel"), b"\x7fELF...").unwrap();
+        fs::write(at.join("root.img"), "x").unwrap();
+        assert!(problem(at).contains("kernel.bin"), "{}", problem(at));
+        fs::write(at.join("kernel.bin"), [vec![0; 56].as_slice(), b"ARM\x64"].concat()).unwrap();
+        let guest = find(at).unwrap().remove(0);
+        assert_eq!((guest.arch, guest.sanitizer), (Arch::Aarch64, Some(Sanitizer::Address)));
+        assert_eq!(
+            guest.boot,
+            Boot::Kernel { kernel: at.join("kernel.bin"), root: at.join("root.img") }
+        );
     }
 
     #[test]
@@ -240,6 +469,13 @@ mod tests {
         let at = folder.path();
         fs::write(at.join("guest.toml"), "debgu = true").unwrap();
         assert!(problem(at).contains("unknown field `debgu`"), "{}", problem(at));
+        fs::write(at.join("guest.toml"), "arch = \"arm64\"").unwrap();
+        assert!(problem(at).contains("`amd64` or `aarch64`"), "{}", problem(at));
+        assert_eq!(problem(at).lines().count(), 1);
+        fs::write(at.join("guest.toml"), "sanitizer = \"addres\"").unwrap();
+        assert!(problem(at).contains("unknown variant `addres`"), "{}", problem(at));
+        fs::write(at.join("guest.toml"), "firmware = \"uefi\"").unwrap();
+        assert!(problem(at).contains("only an image"), "{}", problem(at));
         fs::write(at.join("guest.toml"), "").unwrap();
         assert!(problem(at).contains("kernel"), "{}", problem(at));
         fs::write(at.join("kernel"), "#!/bin/sh").unwrap();
@@ -253,6 +489,16 @@ mod tests {
         fs::write(at.join("guest.toml"), "image = \"disk.qcow2\"").unwrap();
         fs::write(at.join("disk.qcow2"), "nonsense").unwrap();
         assert!(problem(at).contains("not a qcow2 image"), "{}", problem(at));
+        fs::write(at.join("guest.toml"), "image = \"disk.raw\"").unwrap();
+        fs::write(at.join("disk.raw"), vec![0; 1 << 20]).unwrap();
+        assert!(problem(at).contains("no partition table"), "{}", problem(at));
+        fs::write(at.join("disk.raw"), disk()).unwrap();
+        fs::write(
+            at.join("guest.toml"),
+            "image = \"disk.raw\"\narch = \"aarch64\"\nfirmware = \"bios\"",
+        )
+        .unwrap();
+        assert!(problem(at).contains("no BIOS"), "{}", problem(at));
         fs::write(at.join("guest.toml"), "sysdir = \"nowhere\"").unwrap();
         fs::write(at.join("root.img"), "x").unwrap();
         assert!(problem(at).contains("no such folder"), "{}", problem(at));

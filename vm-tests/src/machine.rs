@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::console::{Console, Nothing};
-use crate::guest::{Boot, Guest};
+use crate::guest::{Arch, Boot, Firmware, Guest};
 
 /// What runs the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,6 +33,8 @@ pub(crate) struct Hardware {
     pub(crate) memory: u32,
     /// Without KVM, even where there is one.
     pub(crate) emulate: bool,
+    /// QEMU's name of a processor, "max" for all that it can do.
+    pub(crate) cpu: String,
     /// Three network cards, two vtnet and an em, on a hub with nothing else (QEMU only).
     pub(crate) network: bool,
     /// The guest's clock counts instructions, [`NS_PER_INSTRUCTION`] for each, and stands still when it
@@ -146,8 +148,9 @@ pub(crate) fn interactive(
 }
 
 fn missing(command: &Command) -> String {
-    let program = command.get_program().display();
-    format!("cannot run {program} (on Debian: apt-get install qemu-system-x86)")
+    let program = command.get_program().display().to_string();
+    let package = if program.ends_with("aarch64") { "qemu-system-arm" } else { "qemu-system-x86" };
+    format!("cannot run {program} (on Debian: apt-get install {package})")
 }
 
 fn command(
@@ -170,19 +173,23 @@ fn qemu(
     payload: &Path,
     folder: &Path,
 ) -> Result<Command> {
-    let mut command = Command::new("qemu-system-x86_64");
+    let mut command = Command::new(format!("qemu-system-{}", guest.arch.cpu()));
     if hardware.instructions {
         let shift = NS_PER_INSTRUCTION.ilog2();
         command.args(["-accel", "tcg,thread=single"]);
         command.args(["-icount", &format!("shift={shift},sleep=off")]);
-    } else if hardware.emulate || !has_virtualization() {
+    } else if hardware.emulate || !has_virtualization(guest.arch) {
         command.args(["-accel", "tcg,thread=multi"]);
     } else {
         // The first that works: whether KVM does, QEMU finds out itself.
         command.args(["-accel", "kvm", "-accel", "tcg,thread=multi"]);
     }
-    command.args(["-cpu", "max", "-no-reboot", "-nographic"]);
-    command.args(["-net", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    command.args(["-cpu", &hardware.cpu, "-no-reboot", "-nographic", "-net", "none"]);
+    match guest.arch {
+        // By this our loader ends QEMU. (A kernel does it by a reset, hence -no-reboot.)
+        Arch::Amd64 => command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]),
+        Arch::Aarch64 => command.args(["-machine", "virt"]),
+    };
     let cards: &[_] =
         if hardware.network { &["virtio-net-pci", "virtio-net-pci", "e1000"] } else { &[] };
     for (number, card) in cards.iter().enumerate() {
@@ -207,11 +214,25 @@ fn qemu(
             for (name, value) in environment {
                 words.push_str(&format!(" {name}={value}"));
             }
-            command.arg("-kernel").arg(boot_loader(folder)?).arg("-append").arg(words);
-            command.arg("-initrd").arg(kernel.display().to_string().replace(',', ",,"));
+            match guest.arch {
+                Arch::Amd64 => {
+                    command.arg("-kernel").arg(boot_loader(folder)?).args(["-append", &words]);
+                    command.arg("-initrd").arg(kernel.display().to_string().replace(',', ",,"));
+                }
+                // The kernel takes bootargs of the device tree for its own only after this word.
+                Arch::Aarch64 => {
+                    command
+                        .arg("-kernel")
+                        .arg(kernel)
+                        .args(["-append", &format!("FreeBSD: {words}")]);
+                }
+            }
             command.args(["-drive", &disk(&root, "raw")]);
         }
-        Boot::Image { path, format } => {
+        Boot::Image { path, format, firmware } => {
+            if *firmware == Firmware::Uefi {
+                command.arg("-bios").arg(uefi(guest.arch)?);
+            }
             command.args(["-drive", &disk(path, format)]);
         }
     }
@@ -219,9 +240,33 @@ fn qemu(
     Ok(command)
 }
 
+/// Where packages put EDK2: of Debian, of FreeBSD.
+fn uefi(arch: Arch) -> Result<&'static str> {
+    let (files, package) = match arch {
+        Arch::Amd64 => {
+            (["/usr/share/ovmf/OVMF.fd", "/usr/local/share/edk2-qemu/QEMU_UEFI-x86_64.fd"], "ovmf")
+        }
+        Arch::Aarch64 => (
+            [
+                "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
+                "/usr/local/share/edk2-qemu/QEMU_UEFI-aarch64.fd",
+            ],
+            "qemu-efi-aarch64",
+        ),
+    };
+    let found = files.into_iter().find(|file| Path::new(file).exists());
+    found.with_context(|| format!("no UEFI firmware (on Debian: apt-get install {package})"))
+}
+
 /// Whether the CPU can run guests by itself. There are hosts with a /dev/kvm but without: QEMU takes
 /// it, and the guest dies of the first instruction that the kernel cannot emulate.
-fn has_virtualization() -> bool {
+fn has_virtualization(arch: Arch) -> bool {
+    if arch.cpu() != std::env::consts::ARCH {
+        return false;
+    }
+    if arch == Arch::Aarch64 {
+        return Path::new("/dev/kvm").exists();
+    }
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpus.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
     flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm")
@@ -230,8 +275,8 @@ fn has_virtualization() -> bool {
 /// Only for disk images, on a FreeBSD host with its UEFI firmware installed.
 fn bhyve(guest: &Guest, hardware: &Hardware, payload: &Path, folder: &Path) -> Result<Command> {
     const FIRMWARE: &str = "/usr/local/share/uefi-firmware/BHYVE_UEFI.fd";
-    let Boot::Image { path, format: "raw" } = &guest.boot else {
-        bail!("{}: bhyve boots raw disk images only", guest.name);
+    let (Boot::Image { path, format: "raw", .. }, Arch::Amd64) = (&guest.boot, guest.arch) else {
+        bail!("{}: bhyve boots raw disk images of amd64 only", guest.name);
     };
     ensure!(Path::new(FIRMWARE).exists(), "{FIRMWARE}: not there (pkg install bhyve-firmware)");
     // bhyve has no snapshots: the guest writes to a copy.

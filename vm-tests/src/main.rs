@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::guest::Guest;
+use crate::guest::{Basis, Guest};
 use crate::machine::{Hardware, Monitor};
 use crate::payload::Module;
 
@@ -75,20 +75,32 @@ struct Place {
     /// Without KVM, even where there is one
     #[arg(long)]
     emulate: bool,
+    /// QEMU's processor (`-cpu help`): cortex-a72 is one of arm64 without BTI
+    #[arg(long, default_value = "max", value_name = "NAME")]
+    cpu: String,
 }
 
 impl Place {
+    /// What was given; an empty BPFRS_GUEST gives nothing.
+    fn given(&self) -> Option<&PathBuf> {
+        self.guests.as_ref().filter(|path| !path.as_os_str().is_empty())
+    }
+
     fn path(&self) -> PathBuf {
-        self.guests.clone().unwrap_or_else(|| {
+        self.given().cloned().unwrap_or_else(|| {
             let home = std::env::var_os("HOME").map_or_else(|| "/".into(), PathBuf::from);
             home.join(".cache/bpfrs/guest")
         })
     }
 
+    /// All that are asked for; none only if nobody named a place and there is none by default.
     fn guests(&self) -> Result<Vec<Guest>> {
+        if self.given().is_none() && !self.path().exists() {
+            return Ok(Vec::new());
+        }
         let mut guests = guest::find(&self.path())?;
         if let Some(unknown) = self.only.iter().find(|n| guests.iter().all(|g| g.name != **n)) {
-            anyhow::ensure!(guests.is_empty(), "no guest is called {unknown}");
+            anyhow::bail!("no guest is called {unknown}");
         }
         guests.retain(|guest| self.only.is_empty() || self.only.contains(&guest.name));
         Ok(guests)
@@ -100,6 +112,7 @@ impl Place {
             cpus: self.cpus,
             memory: self.memory,
             emulate: self.emulate,
+            cpu: self.cpu.clone(),
             network: false,
             instructions: false,
         }
@@ -110,6 +123,9 @@ impl Place {
 struct TestOptions {
     #[command(flatten)]
     place: Place,
+    /// What modules are built from; with the second only what loads them is run again
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "headers,sources")]
+    modules: Vec<Basis>,
     /// How often to load and unload the module
     #[arg(long, default_value_t = 1000)]
     loads: u64,
@@ -121,6 +137,9 @@ struct TestOptions {
 struct RaceOptions {
     #[command(flatten)]
     place: Place,
+    /// What modules are built from
+    #[arg(long, value_enum, default_value = "headers")]
+    modules: Basis,
     /// How long bpfrs has to stand it
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -151,6 +170,9 @@ struct RaceOptions {
 struct NetOptions {
     #[command(flatten)]
     place: Place,
+    /// What modules are built from
+    #[arg(long, value_enum, default_value = "headers")]
+    modules: Basis,
     /// Frames in each direction through each kind of interface
     #[arg(long, default_value_t = 100_000)]
     frames: u64,
@@ -181,6 +203,9 @@ struct NetOptions {
 struct DiffOptions {
     #[command(flatten)]
     place: Place,
+    /// What modules are built from
+    #[arg(long, value_enum, default_value = "headers")]
+    modules: Basis,
     /// Only these families of behaviours (`bpfrs-guest behaviours` names them)
     #[arg(long, value_delimiter = ',', value_name = "FAMILY")]
     families: Vec<String>,
@@ -202,6 +227,9 @@ struct DiffOptions {
 struct BenchOptions {
     #[command(flatten)]
     place: Place,
+    /// What modules are built from
+    #[arg(long, value_enum, default_value = "headers")]
+    modules: Basis,
     /// Packets in a round, for each way of listening
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
     packets: u64,
@@ -220,6 +248,9 @@ struct BenchOptions {
 struct ShellOptions {
     #[command(flatten)]
     place: Place,
+    /// What modules are built from
+    #[arg(long, value_enum, default_value = "headers")]
+    modules: Basis,
     /// Without our modules: nothing of them is built
     #[arg(long)]
     bare: bool,
@@ -258,28 +289,32 @@ fn run(command: &Command) -> Result<ExitCode> {
     }
     machine::end_with_us()?;
     match command {
-        Command::Test(options) => {
-            test::run(&guests, &place.hardware(), options.loads, &options.tests)
-        }
+        Command::Test(options) => test::run(&guests, &place.hardware(), options),
         Command::Race(options) => race::run(&guests, &place.hardware(), options),
         Command::Net(options) => net::run(&guests, place.hardware(), options),
         Command::Diff(options) => diff::run(&guests, &place.hardware(), options),
         Command::Bench(options) => bench::run(&guests, place.hardware(), options),
-        Command::Shell(options) => shell(&guests[0], &place.hardware(), options.bare),
+        Command::Shell(options) => shell(&guests[0], &place.hardware(), options),
         Command::List(_) => {
             for guest in &guests {
-                let debug = if guest.debug { ", debug kernel" } else { "" };
-                println!("{}: FreeBSD {}{debug}: {:?}", guest.name, guest.release, guest.boot);
+                println!(
+                    "{}: FreeBSD {} {}, {} kernel: {:?}",
+                    guest.name,
+                    guest.release,
+                    guest.arch.name(),
+                    guest.kernel(),
+                    guest.boot
+                );
             }
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn shell(guest: &Guest, hardware: &Hardware, bare: bool) -> Result<ExitCode> {
+fn shell(guest: &Guest, hardware: &Hardware, options: &ShellOptions) -> Result<ExitCode> {
     let modules: &[Module] =
-        if bare { &[] } else { &[Module::Bpfrs, Module::Producer, Module::Legacy] };
-    let payload = payload::make(guest, modules)?;
+        if options.bare { &[] } else { &[Module::Bpfrs, Module::Producer, Module::Legacy] };
+    let payload = payload::make(guest, guest.basis(options.modules), modules)?;
     let folder = payload::run_folder(&format!("shell-{}", guest.name))?;
     println!("Our files: mount -t ufs -o ro /dev/vtbd1 /mnt. QEMU ends by Ctrl-A X.");
     machine::interactive(guest, hardware, &[], &payload, &folder)?;

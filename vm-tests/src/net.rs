@@ -45,10 +45,10 @@ pub(crate) fn run(guests: &[Guest], hardware: Hardware, options: &NetOptions) ->
     for guest in guests {
         let modules: &[Module] =
             if options.drivers.contains(&Driver::Bpfrs) { &[Module::Bpfrs] } else { &[] };
-        let bar = crate::progress(format!("{}: building", guest.name));
-        let payload = payload::make(guest, modules)?;
-        bar.finish_and_clear();
-        let boot = Boot { series: "net", guest, hardware: &hardware, payload: &payload };
+        let basis = guest.basis(options.modules);
+        tap.begin(guest, basis);
+        let payload = payload::make(guest, basis, modules)?;
+        let boot = Boot { series: "net", guest, basis, hardware: &hardware, payload: &payload };
         for driver in &options.drivers {
             for part in &options.parts {
                 for group in groups(*driver, *part, options) {

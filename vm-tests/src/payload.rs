@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::Guest;
+use crate::guest::{Arch, Basis, Guest};
 use crate::machine::make_file_system;
 
 /// The repository.
@@ -69,18 +69,19 @@ impl Module {
 }
 
 /// Builds everything for `guest`; the disk's path.
-pub(crate) fn make(guest: &Guest, modules: &[Module]) -> Result<PathBuf> {
-    let folder = run_folder(&format!("payload-{}", guest.name))?;
+pub(crate) fn make(guest: &Guest, basis: Basis, modules: &[Module]) -> Result<PathBuf> {
+    let bar = crate::progress(format!("{}: building with {}", guest.name, basis.name()));
+    let folder = run_folder(&format!("payload-{}-{}", guest.name, basis.name()))?;
     let content = folder.join("content");
     fs::create_dir(&content)?;
-    let program = guest_program()?;
+    let program = guest_program(guest.arch)?;
     for file in [program.as_path(), &repository().join("vm-tests/guest/cage.sh")] {
         let name = file.file_name().context("no file name")?;
         fs::copy(file, content.join(name)).with_context(|| format!("{}", file.display()))?;
     }
     for module in modules {
         let out = folder.join("modules");
-        build_module(guest, *module, &out)?;
+        build_module(guest, basis, *module, &out)?;
         for file in module.files() {
             fs::copy(out.join(file), content.join(file))
                 .with_context(|| format!("{file} was not built"))?;
@@ -88,12 +89,14 @@ pub(crate) fn make(guest: &Guest, modules: &[Module]) -> Result<PathBuf> {
     }
     let disk = folder.join("disk.img");
     make_file_system(&content, &disk)?;
+    bar.finish_and_clear();
     Ok(disk)
 }
 
-fn guest_program() -> Result<PathBuf> {
+fn guest_program(arch: Arch) -> Result<PathBuf> {
     let script = repository().join("vm-tests/guest/build.sh");
     let mut command = Command::new(&script);
+    command.env("ARCH", arch.name());
     // What cargo told us about ourselves does not hold for the other program.
     for (name, _) in std::env::vars() {
         if (name.starts_with("CARGO") && name != "CARGO_TARGET_DIR" && name != "CARGO_HOME")
@@ -108,16 +111,20 @@ fn guest_program() -> Result<PathBuf> {
     Ok(PathBuf::from(text.lines().last().unwrap_or_default()))
 }
 
-fn build_module(guest: &Guest, module: Module, out: &Path) -> Result<()> {
+fn build_module(guest: &Guest, basis: Basis, module: Module, out: &Path) -> Result<()> {
     let mut command = Command::new("make");
     command.arg("-C").arg(repository()).arg(module.target()).arg(format!("OUT={}", out.display()));
-    if let Some(sysdir) = &guest.sysdir {
+    command.arg(format!("ARCH={}", guest.arch.name()));
+    if let Some(sanitizer) = guest.sanitizer {
+        command.arg(format!("SANITIZE={}", sanitizer.name()));
+    }
+    if let (Basis::Sources, Some(sysdir)) = (basis, &guest.sysdir) {
         command.arg(format!("SYSDIR={}", sysdir.display()));
         if let Some(folder) = &guest.kernbuilddir {
             command.arg(format!("KERNBUILDDIR={}", folder.display()));
         }
     } else {
-        let major = guest.release.split('.').next().unwrap_or_default();
+        let major = guest.major();
         ensure!(
             major.parse::<u32>().is_ok(),
             "{}: which FreeBSD is it? guest.toml must say: release = \"15.0\"",
@@ -127,6 +134,10 @@ fn build_module(guest: &Guest, module: Module, out: &Path) -> Result<()> {
     }
     // make and cargo above us must not steer the make below.
     for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    // Nor what our caller builds: the guest says what it needs.
+    for name in ["FREEBSD", "SYSDIR", "KERNBUILDDIR", "SANITIZE"] {
         command.env_remove(name);
     }
     let output = command.output().context("cannot run make")?;

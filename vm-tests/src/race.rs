@@ -50,12 +50,14 @@ pub(crate) fn run(
     };
     for guest in guests {
         let modules: Vec<Module> = options.drivers.iter().filter_map(|d| module(*d)).collect();
-        let bar = crate::progress(format!("{}: building", guest.name));
-        let payload = payload::make(guest, &modules)?;
-        bar.finish_and_clear();
+        let basis = guest.basis(options.modules);
+        let payload = payload::make(guest, basis, &modules)?;
         for driver in &options.drivers {
             let bar = crate::progress(format!("{} {}", guest.name, driver.name()));
             let mut column = race(guest, hardware, *driver, options, &payload, &bar)?;
+            if module(*driver).is_some() {
+                column.release.push_str(&format!(", {}", basis.name()));
+            }
             column.problems = problems(&column, limits);
             bar.finish_and_clear();
             let verdict = if column.problems.is_empty() { "ok" } else { "NOT OK" };
@@ -101,7 +103,7 @@ fn race(
     let booted = shell.machine.age();
     let mut column = Column {
         guest: guest.name.clone(),
-        release: guest.release.clone(),
+        release: format!("{} {}", guest.release, guest.arch.name()),
         debug_kernel: guest.debug,
         memguard,
         boot_seconds: Some(booted.as_secs_f64()),

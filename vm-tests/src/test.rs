@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::TestOptions;
 use crate::group::{Boot, Group};
 use crate::guest::Guest;
 use crate::machine::Hardware;
@@ -14,102 +15,117 @@ use crate::tap::Tap;
 pub(crate) fn run(
     guests: &[Guest],
     hardware: &Hardware,
-    loads: u64,
-    only: &[String],
+    options: &TestOptions,
 ) -> Result<ExitCode> {
     let mut tap = Tap::default();
     for guest in guests {
-        let bar = crate::progress(format!("{}: building", guest.name));
-        let payload = payload::make(guest, &[Module::Bpfrs, Module::Producer])?;
-        bar.finish_and_clear();
-        let boot = Boot { series: "test", guest, hardware, payload: &payload };
-        let mut groups = vec![];
-        if only.is_empty() {
-            // Stock first: these tests must be true of the original, or they measure nothing.
-            groups.push(Group {
-                name: "stock".into(),
-                setup: vec![],
-                guarded: false,
-                must_fail: false,
-                commands: vec![
-                    ("/mnt/bpfrs-guest test all --stock --device /dev/bpf".into(), 300),
-                    ("/mnt/bpfrs-guest programs --chroot / --device /dev/bpf".into(), 120),
-                ],
-            });
-            groups.push(Group {
-                name: "negative-control".into(),
-                setup: vec![],
-                guarded: false,
-                must_fail: true,
-                commands: vec![(
-                    format!("/mnt/bpfrs-guest test --device /dev/bpf {BEYOND_STOCK}"),
-                    300,
-                )],
-            });
-            groups.push(Group {
-                name: "bpfrs".into(),
-                setup: driver_and_cage(),
-                guarded: true,
-                must_fail: false,
-                commands: vec![
-                    ("/mnt/bpfrs-guest test all".into(), 900),
-                    ("/mnt/bpfrs-guest programs --chroot /tmp/cage".into(), 120),
-                    // The cage's devfs knows the nodes; unloading is another group.
-                ],
-            });
-            groups.push(Group {
-                name: "programs-control".into(),
-                setup: driver_and_cage(),
-                guarded: true,
-                must_fail: true,
-                commands: vec![(
-                    "/mnt/bpfrs-guest programs --chroot /tmp/cage --spoil frame".into(),
-                    120,
-                )],
-            });
-            groups.push(Group {
-                name: "unload".into(),
-                setup: driver(),
-                // memguard's counters are none of malloc(9)'s, which show the leaks.
-                guarded: false,
-                must_fail: false,
-                commands: vec![(
-                    format!("/mnt/bpfrs-guest unload --module /mnt/bpfrs.ko --count {loads}"),
-                    300 + loads,
-                )],
-            });
-            for (name, must_fail, spoil) in
-                [("producer", false, ""), ("producer-control", true, " --spoil filter")]
-            {
-                groups.push(Group {
-                    name: name.into(),
-                    setup: vec![Module::Bpfrs.load(), Module::Producer.load()],
-                    guarded: true,
-                    must_fail,
-                    commands: vec![(
-                        format!(
-                            "/mnt/bpfrs-guest producer --module /mnt/bpfrs.ko \
-                             --producer /mnt/producer.ko{spoil}"
-                        ),
-                        300,
-                    )],
-                });
+        for (number, basis) in guest.bases(&options.modules).into_iter().enumerate() {
+            tap.begin(guest, basis);
+            let payload = payload::make(guest, basis, &[Module::Bpfrs, Module::Producer])?;
+            let boot = Boot { series: "test", guest, basis, hardware, payload: &payload };
+            let mut groups = if options.tests.is_empty() {
+                all(options.loads)
+            } else {
+                vec![some(&options.tests)]
+            };
+            if number > 0 {
+                // Stock is the same whatever ours is built from, and so is what controls show.
+                groups.retain(|group| group.loads() && !group.must_fail);
             }
-        } else {
-            groups.push(Group {
-                name: "bpfrs".into(),
-                setup: driver_and_cage(),
-                guarded: true,
-                must_fail: false,
-                commands: vec![(format!("/mnt/bpfrs-guest test {}", only.join(" ")), 900)],
-            });
-        }
-        for group in groups {
-            group.run(&boot, &mut tap)?;
+            for group in groups {
+                group.run(&boot, &mut tap)?;
+            }
         }
     }
     println!("# consoles: {}/test-*/console.log", payload::work_folder().display());
     Ok(if tap.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// These tests of the device alone.
+fn some(tests: &[String]) -> Group {
+    Group {
+        name: "bpfrs".into(),
+        setup: driver_and_cage(),
+        guarded: true,
+        must_fail: false,
+        commands: vec![(format!("/mnt/bpfrs-guest test {}", tests.join(" ")), 900)],
+    }
+}
+
+fn all(loads: u64) -> Vec<Group> {
+    let mut groups = vec![
+        // Stock first: these tests must be true of the original, or they measure nothing.
+        Group {
+            name: "stock".into(),
+            setup: vec![],
+            guarded: false,
+            must_fail: false,
+            commands: vec![
+                ("/mnt/bpfrs-guest test all --stock --device /dev/bpf".into(), 300),
+                ("/mnt/bpfrs-guest programs --chroot / --device /dev/bpf".into(), 120),
+            ],
+        },
+        Group {
+            name: "negative-control".into(),
+            setup: vec![],
+            guarded: false,
+            must_fail: true,
+            commands: vec![(
+                format!("/mnt/bpfrs-guest test --device /dev/bpf {BEYOND_STOCK}"),
+                300,
+            )],
+        },
+        Group {
+            name: "bpfrs".into(),
+            setup: driver_and_cage(),
+            guarded: true,
+            must_fail: false,
+            commands: vec![
+                ("/mnt/bpfrs-guest test all".into(), 900),
+                ("/mnt/bpfrs-guest programs --chroot /tmp/cage".into(), 120),
+                // The cage's devfs knows the nodes; unloading is another group.
+            ],
+        },
+        Group {
+            name: "programs-control".into(),
+            setup: driver_and_cage(),
+            guarded: true,
+            must_fail: true,
+            commands: vec![(
+                "/mnt/bpfrs-guest programs --chroot /tmp/cage --spoil frame".into(),
+                120,
+            )],
+        },
+        Group {
+            name: "unload".into(),
+            setup: driver(),
+            // memguard's counters are none of malloc(9)'s, which show the leaks.
+            guarded: false,
+            must_fail: false,
+            commands: vec![(
+                format!("/mnt/bpfrs-guest unload --module /mnt/bpfrs.ko --count {loads}"),
+                300 + loads,
+            )],
+        },
+    ];
+    for (name, must_fail, spoil) in
+        [("producer", false, ""), ("producer-control", true, " --spoil filter")]
+    {
+        groups.push(Group {
+            name: name.into(),
+            setup: vec![Module::Bpfrs.load(), Module::Producer.load()],
+            guarded: true,
+            must_fail,
+            commands: vec![(
+                format!(
+                    "/mnt/bpfrs-guest producer --module /mnt/bpfrs.ko \
+                     --producer /mnt/producer.ko{spoil}"
+                ),
+                300,
+            )],
+        });
+    }
+    groups
 }
 
 /// Tests of what bpfrs promises beyond the stock driver, and the stock driver does not keep: run

@@ -253,7 +253,7 @@ fn end(column: &Column) -> String {
 }
 
 /// An empty table, as Markdown has them.
-fn markdown(header: impl Into<Row>) -> Table {
+pub fn markdown(header: impl Into<Row>) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header(header);
