@@ -19,11 +19,14 @@ struct Text {
     lines: Vec<Line>,
     /// What follows the last line end: a prompt, mostly.
     partial: String,
+    /// Bytes of all of that.
+    heard: usize,
     ended: bool,
 }
 
 impl Text {
     fn append(&mut self, bytes: &[u8]) {
+        self.heard += bytes.len();
         for character in String::from_utf8_lossy(bytes).chars() {
             match character {
                 '\n' => {
@@ -80,6 +83,11 @@ impl Console {
     /// How many lines there are: a position to wait or to look from.
     pub(crate) fn position(&self) -> usize {
         self.text().lines.len()
+    }
+
+    /// How many bytes there are: the same number again means silence.
+    pub(crate) fn heard(&self) -> usize {
+        self.text().heard
     }
 
     /// The lines from a position on.

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -59,7 +60,7 @@ enum Command {
 #[derive(Args, Clone)]
 struct Place {
     /// A guest folder, a folder of them, or a FreeBSD VM image [default: ~/.cache/bpfrs/guest]
-    #[arg(long, env = "BPFRS_GUEST", value_name = "PATH")]
+    #[arg(long, env = "BPFRS_GUEST", value_name = "PATH", value_parser = any_path())]
     guests: Option<PathBuf>,
     /// Only the guest of this name (may be given more than once)
     #[arg(long, value_name = "NAME")]
@@ -254,6 +255,11 @@ struct ShellOptions {
     /// Without our modules: nothing of them is built
     #[arg(long)]
     bare: bool,
+}
+
+/// A path, also an empty one.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 fn main() -> ExitCode {

@@ -10,7 +10,7 @@ use bpfrs_vm_protocol::Message;
 use indicatif::ProgressBar;
 
 use crate::RaceOptions;
-use crate::guest::{Boot, Guest};
+use crate::guest::Guest;
 use crate::machine::Hardware;
 use crate::payload::{self, Module};
 use crate::shell::{End, Shell};
@@ -109,13 +109,6 @@ fn race(
         boot_seconds: Some(booted.as_secs_f64()),
         ..Column::new(driver)
     };
-    if let (Some(kind), Boot::Image { .. }) = (memguard, &guest.boot) {
-        // Its own loader got no environment from us.
-        let set = shell.run(&format!("sysctl vm.memguard.desc={kind}"), Duration::from_secs(30));
-        if !set.is_good() {
-            column.problems.push("a debug guest without memguard".into());
-        }
-    }
     if let Some(module) = module(driver) {
         let load = module.load();
         let loaded = shell.run(&load, Duration::from_secs(60));

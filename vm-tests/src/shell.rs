@@ -17,10 +17,13 @@ use crate::findings;
 use crate::guest::{Boot, Guest};
 use crate::machine::{Environment, Hardware, Machine};
 
-/// From power-on to a shell, on a slow host.
-const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// From power-on to a shell, on the slowest of hosts: silence tells earlier.
+const BOOT_LIMIT: Duration = Duration::from_secs(1800);
 /// A guest that says nothing for so long while it boots says nothing any more.
-const BOOT_SILENCE: Duration = Duration::from_secs(90);
+const SILENCE: Silence =
+    Silence { firmware: Duration::from_secs(60), kernel: Duration::from_secs(90) };
+/// A login on a slow host.
+const LOGIN_LIMIT: Duration = Duration::from_secs(120);
 /// The kernel prints when it likes, and may tear the line that we wait for: ask again when there
 /// was none for so long.
 const NUDGE: Duration = Duration::from_secs(15);
@@ -55,32 +58,87 @@ impl Output {
     }
 }
 
-/// The places where a boot gets stuck.
+/// How long nothing may be said: while firmware and loader look for a kernel, and from its first
+/// line on.
+#[derive(Clone, Copy)]
+struct Silence {
+    firmware: Duration,
+    kernel: Duration,
+}
+
+/// The places where a boot gets stuck. UEFI's shell comes up when there is nothing else.
 fn is_stuck(line: &str) -> bool {
     ["loader: ", "mountroot>", "panic: ", "Fatal trap "].iter().any(|text| line.starts_with(text))
+        || ["No bootable device", "UEFI Interactive Shell", "can't load 'kernel'"]
+            .iter()
+            .any(|text| line.contains(text))
+}
+
+/// Whether the kernel has begun to speak: by its first line.
+fn kernel_is_up(console: &Console) -> bool {
+    console.since(0).iter().any(|line| line.text.starts_with("Copyright (c) 1992-"))
 }
 
 /// The line with which a console asks for somebody, or on which the boot is stuck.
-fn wait_for_shell(
-    console: &Console,
-    silence: Duration,
-    limit: Duration,
-) -> Result<String, Nothing> {
+fn wait_for_shell(console: &Console, silence: Silence, limit: Duration) -> Result<String, Nothing> {
+    const LOOK: Duration = Duration::from_millis(500);
     let deadline = Instant::now() + limit;
     let mut seen = 0;
+    let mut heard = (console.heard(), Instant::now());
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
         let position = console.position();
-        let asked = console.wait(seen, left.min(silence), |line| {
+        let asked = console.wait(seen, LOOK, |line| {
             let line = line.trim_end();
             let shell = line.contains("RETURN for /bin/sh:") || line.ends_with("login:");
             (shell || is_stuck(line)).then(|| line.to_string())
         });
-        let silent = console.position() == position;
-        if asked != Err(Nothing::Late) || silent || Instant::now() >= deadline {
+        let now = Instant::now();
+        if console.heard() != heard.0 {
+            heard = (console.heard(), now);
+        }
+        let patience = if kernel_is_up(console) { silence.kernel } else { silence.firmware };
+        let silent = now.duration_since(heard.1) >= patience;
+        if asked != Err(Nothing::Late) || silent || now >= deadline {
             return asked;
         }
+        // Those were complete and have been looked at.
         seen = position;
+    }
+}
+
+/// What comes of a name at "login:".
+#[derive(Debug, PartialEq)]
+enum Login {
+    /// A shell's prompt.
+    Shell,
+    /// Root has a password, or may not come in here.
+    Refused(String),
+}
+
+/// Waits for it. The kernel may tear a prompt: RETURN makes a new one.
+fn wait_for_login(
+    console: &Console,
+    position: usize,
+    nudge: Duration,
+    limit: Duration,
+    mut send_return: impl FnMut(),
+) -> Result<Login, Nothing> {
+    // "root@freebsd:~ # ", and what an editor of lines sends after it.
+    static PROMPT: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"[#$%>] (\x1b\[[0-9;?]*[A-Za-z])*$").ok());
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let came = console.wait(position, left.min(nudge), |line| {
+            if ["Password:", "Login incorrect", "refused"].iter().any(|no| line.contains(no)) {
+                return Some(Login::Refused(line.trim().to_string()));
+            }
+            PROMPT.as_ref()?.is_match(line).then_some(Login::Shell)
+        });
+        match came {
+            Err(Nothing::Late) if Instant::now() < deadline => send_return(),
+            came => return came,
+        }
     }
 }
 
@@ -95,7 +153,7 @@ pub(crate) struct Shell {
 impl Shell {
     /// Starts the guest, waits for it to come up, and starts a shell on its console.
     ///
-    /// A guest that hangs is started once more, and that is said: nothing of ours is in it yet that
+    /// A kernel that hangs is started once more, and that is said: nothing of ours is in it yet that
     /// could have stopped it. (12.1 was seen to, emulated, between its root and init.)
     pub(crate) fn boot(
         guest: &Guest,
@@ -107,8 +165,8 @@ impl Shell {
         let start = || Machine::start(guest, hardware, environment, payload, folder);
         let console = folder.join("console.log");
         let mut machine = start()?;
-        let mut asked = wait_for_shell(&machine.console, BOOT_SILENCE, BOOT_LIMIT);
-        if asked == Err(Nothing::Late) {
+        let mut asked = wait_for_shell(&machine.console, SILENCE, BOOT_LIMIT);
+        if asked == Err(Nothing::Late) && kernel_is_up(&machine.console) {
             let hung = folder.join("hung.log");
             eprintln!(
                 "vm-tests: {} hangs while booting, after \"{}\" ({}): once more",
@@ -119,25 +177,24 @@ impl Shell {
             drop(machine);
             fs::rename(&console, &hung).with_context(|| format!("{}", hung.display()))?;
             machine = start()?;
-            asked = wait_for_shell(&machine.console, BOOT_SILENCE, BOOT_LIMIT);
+            asked = wait_for_shell(&machine.console, SILENCE, BOOT_LIMIT);
         }
         let shell = Self { machine, commands: 0, judged_from: 0 };
         shell
-            .prepare(guest, asked)
+            .prepare(guest, environment, asked)
             .with_context(|| format!("{} ({})", guest.name, console.display()))
     }
 
     /// From what the console asks for to a shell that is of use.
-    fn prepare(mut self, guest: &Guest, asked: Result<String, Nothing>) -> Result<Self> {
-        let single_user = matches!(guest.boot, Boot::Kernel { .. });
+    fn prepare(
+        mut self,
+        guest: &Guest,
+        environment: Environment<'_>,
+        asked: Result<String, Nothing>,
+    ) -> Result<Self> {
         match asked {
             Ok(line) if is_stuck(&line) => bail!("the guest does not boot: {line}"),
-            Ok(line) if line.ends_with("login:") => {
-                let _ = self.machine.send("root\r");
-                // Whatever shell root has: ours is sh.
-                std::thread::sleep(Duration::from_secs(3));
-                let _ = self.machine.send("exec /bin/sh\r");
-            }
+            Ok(line) if line.ends_with("login:") => self.log_in()?,
             Ok(_) => {
                 let _ = self.machine.send("\r");
             }
@@ -147,24 +204,49 @@ impl Shell {
                 bail!("the guest {how} while booting; its last line: {last}");
             }
         }
-        let mut prepare = vec!["PS1=; PATH=/sbin:/bin:/usr/sbin:/usr/bin"];
-        if single_user {
-            prepare.push("mount -u -o rw /");
+        // No editor of lines: it would tear what we type.
+        let mut prepare = vec!["set +E +V; PS1=; PATH=/sbin:/bin:/usr/sbin:/usr/bin".to_string()];
+        match guest.boot {
+            Boot::Kernel { .. } => prepare.push("mount -u -o rw /".into()),
+            // Its own loader got no environment from us.
+            Boot::Image { .. } => prepare
+                .extend(environment.iter().map(|(name, value)| format!("sysctl {name}={value}"))),
         }
-        prepare.extend([
-            "ifconfig lo0 inet 127.0.0.1/8 up",
-            "mount -t ufs -o ro /dev/vtbd1 /mnt",
-            // Where a module that ours depends on is looked for.
-            "sysctl kern.module_path=/mnt",
-        ]);
+        prepare.extend(
+            [
+                "ifconfig lo0 inet 127.0.0.1/8 up",
+                "mount -t ufs -o ro /dev/vtbd1 /mnt",
+                // Where a module that ours depends on is looked for.
+                "sysctl kern.module_path=/mnt",
+            ]
+            .map(String::from),
+        );
         for command in prepare {
-            let output = self.run(command, Duration::from_secs(60));
+            let output = self.run(&command, Duration::from_secs(60));
             if !output.is_good() {
                 bail!("in the guest: {command}: {:?}: {}", output.end, output.lines.join(" / "));
             }
         }
         self.judge_from_here();
         Ok(self)
+    }
+
+    /// As root, who has no password there, and whose shell may be any: ours is sh.
+    fn log_in(&mut self) -> Result<()> {
+        let position = self.machine.console.position();
+        let console = self.machine.console.clone();
+        let _ = self.machine.send("root\r");
+        let came = wait_for_login(&console, position, NUDGE, LOGIN_LIMIT, || {
+            let _ = self.machine.send("\r");
+        });
+        match came {
+            Ok(Login::Shell) => {
+                let _ = self.machine.send("exec /usr/bin/env -i TERM=dumb /bin/sh +E +V\r");
+                Ok(())
+            }
+            Ok(Login::Refused(line)) => bail!("root must be let in without a password: {line}"),
+            Err(_) => bail!("no shell for root; the last line: {}", console.last_line()),
+        }
     }
 
     /// From now on complaints of the kernel count.
@@ -333,24 +415,64 @@ mod tests {
         }
     }
 
-    fn asked(says: &[&'static str], silence: u64, limit: u64) -> Result<String, Nothing> {
+    fn console(says: &[&'static str]) -> Console {
         let says = Says(says.to_vec(), Duration::from_millis(200));
-        let console = Console::listen(says, tempfile::tempfile().unwrap());
-        wait_for_shell(&console, Duration::from_millis(silence), Duration::from_millis(limit))
+        Console::listen(says, tempfile::tempfile().unwrap())
     }
+
+    fn asked(says: &[&'static str], silence: [u64; 2], limit: u64) -> Result<String, Nothing> {
+        let [firmware, kernel] = silence.map(Duration::from_millis);
+        let limit = Duration::from_millis(limit);
+        wait_for_shell(&console(says), Silence { firmware, kernel }, limit)
+    }
+
+    const KERNEL: &str = "Copyright (c) 1992-2025 The FreeBSD Project.\n";
 
     #[test]
     fn a_slow_boot_is_waited_for_and_a_silent_one_is_not() {
-        let slow = ["cpu\n", "disk\n", "net\n", "root\n", "more\n", "init\n", "login:"];
-        assert_eq!(asked(&slow, 1_000, 60_000), Ok("login:".into()));
-        assert_eq!(asked(&slow, 60_000, 500), Err(Nothing::Late));
+        let slow = ["bios\n", KERNEL, "disk\n", "root\n", "more\n", "init\n", "login:"];
+        assert_eq!(asked(&slow, [1_000; 2], 60_000), Ok("login:".into()));
+        assert_eq!(asked(&slow, [60_000; 2], 500), Err(Nothing::Late));
         let begin = Instant::now();
-        assert_eq!(asked(&slow[..4], 1_000, 600_000), Err(Nothing::Late));
+        assert_eq!(asked(&slow[..4], [600_000, 1_000], 600_000), Err(Nothing::Late));
+        assert_eq!(asked(&["bios\n", "disk...\n"], [1_000, 600_000], 600_000), Err(Nothing::Late));
         assert!(begin.elapsed() < Duration::from_secs(60));
+        // A loader that shows that it works without ending its line.
         assert_eq!(
-            asked(&["cpu\n", "panic: no root\n"], 60_000, 600_000),
-            Ok("panic: no root".into())
+            asked(&["|", "/", "-", "|", "/", "-", "login:"], [1_000; 2], 60_000).as_deref(),
+            Ok("|/-|/-login:")
         );
+    }
+
+    #[test]
+    fn what_does_not_boot_is_told_at_once() {
+        let patient = |says| asked(says, [600_000; 2], 600_000);
+        assert_eq!(patient(&["cpu\n", "panic: no root\n"]), Ok("panic: no root".into()));
+        let shell = "\x1b[2J\x1b[01;01HUEFI Interactive Shell v2.2";
+        assert_eq!(patient(&["BdsDxe: starting\n", shell]), Ok(shell.into()));
+        assert!(is_stuck("No bootable device."));
+        assert!(!is_stuck("Booting from Hard Disk..."));
+    }
+
+    fn login(says: &[&'static str]) -> (Result<Login, Nothing>, u32) {
+        let mut returns = 0;
+        let [nudge, limit] = [1, 3].map(Duration::from_secs);
+        let came = wait_for_login(&console(says), 0, nudge, limit, || returns += 1);
+        (came, returns)
+    }
+
+    #[test]
+    fn a_login_ends_at_a_prompt() {
+        let welcome = "Welcome to FreeBSD!\n";
+        for prompt in ["root@freebsd:~ # ", "root@:~ # \x1b[K", "% ", "$ "] {
+            assert_eq!(login(&[" root\n", welcome, prompt]), (Ok(Login::Shell), 0), "{prompt}");
+        }
+        let refused = |line: &str| (Ok(Login::Refused(line.into())), 0);
+        assert_eq!(login(&[" root\n", "Password:"]), refused("Password:"));
+        assert_eq!(login(&[" root\n", "Login incorrect\n"]), refused("Login incorrect"));
+        // A kernel that tears the prompt: asked again, and in vain.
+        let torn = [" root\n", "root@freebsd:~ # lo0: link state changed to UP\n"];
+        assert_eq!(login(&torn), (Err(Nothing::Late), 2));
     }
 
     fn case(number: u64) -> Message {
