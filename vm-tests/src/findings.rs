@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! What the kernel complains of on its console: panics, traps, reports of WITNESS, memguard and
-//! malloc(9), each quoted with its backtrace.
+//! malloc(9) and the sanitizers, each quoted with its backtrace.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use regex::Regex;
 /// Text in a line → kind of complaint.
 const PATTERNS: &[(&str, &str)] = &[
     (r"panic: ", PANIC),
-    (r"Fatal (trap|double fault)", PANIC),
+    (r"Fatal (trap|double fault|data abort)", PANIC),
     (r"^KDB: enter: ", PANIC),
     (r"lock order reversal", "lock order reversal"),
     (r"acquiring duplicate lock of same type", "duplicate lock"),
@@ -32,8 +32,14 @@ const PATTERNS: &[(&str, &str)] = &[
         "sleeping allocation",
     ),
     (r"Unable to stop|deadlkres: possible deadlock", "deadlock"),
+    (r"ASan: Invalid access", "KASAN"),
+    (r"MSan: [Uu]ninitialized ", "KMSAN"),
+    (r"CSan: Racy Access ", RACE),
     (r"link_elf(_obj)?: symbol \S+ undefined", "undefined symbol"),
 ];
+
+/// Of these the stock kernel has many of its own.
+const RACE: &str = "KCSAN";
 
 static SEARCH: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     // The patterns are constants; a test compiles them all.
@@ -44,6 +50,8 @@ static SEARCH: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 struct Known {
     first: &'static str,
     second: &'static str,
+    /// A function that must be in the backtrace; "" where any will do.
+    within: &'static str,
     #[expect(dead_code, reason = "for the reader of this table")]
     why: &'static str,
 }
@@ -54,35 +62,46 @@ const KNOWN: &[Known] = &[
     Known {
         first: "ufs",
         second: "devfs",
+        within: "",
         why: "mounting devfs on a directory of UFS: a path is locked top down, a mount from below",
     },
-    Known { first: "tmpfs", second: "devfs", why: "the same on tmpfs" },
+    Known { first: "tmpfs", second: "devfs", within: "", why: "the same on tmpfs" },
     Known {
         first: "filedesc structure",
         second: "devfs",
+        within: "",
         why: "poll(2) of a revoked descriptor asks the dead vnode, with the table of descriptors locked",
     },
     Known {
         first: "bpf global lock",
         second: "iflib ctx lock",
+        within: "",
         why: "stock bpf(4) ends promiscuous mode of a card that attached itself to bpf with its lock held",
     },
     Known {
         first: "vlan_sx",
         second: "iflib ctx lock",
+        within: "",
         why: "the same with vlan(4), and its way back",
+    },
+    Known {
+        first: "dev mtx",
+        second: "umareclaim",
+        within: "sysctl_devctl_queue",
+        why: "15's devctl(4) destroys its zone with its mutex held, when devd is turned off",
     },
 ];
 
 /// A part of every command that the runner types.
 pub(crate) const ECHOED: &str = "s=$?; echo";
 
-/// A frame of our module, in a backtrace of WITNESS: "#1 0xffffffff82a1f311 at bpfrs_close+0x101".
+/// A frame of our module in a backtrace, "#1 0xffffffff82a1f311 at bpfrs_close+0x101", or a place in
+/// it that KCSAN names: "PC=0xffffffff82a1f311<bpfrs_close>".
 static OUR_FRAME: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"^#\d+ \S+ at [\w.$]*bpfrs").ok());
+    LazyLock::new(|| Regex::new(r"^#\d+ \S+ at [\w.$]*bpfrs|PC=\w+<[\w.$]*bpfrs").ok());
 
 /// Lines that a complaint may quote.
-const QUOTE: usize = 45;
+const QUOTE: usize = 70;
 
 /// All complaints in some console lines.
 pub(crate) fn find<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Finding> {
@@ -121,9 +140,10 @@ fn quote(lines: &[&str]) -> Vec<String> {
         if number > 2 && end(line) {
             break;
         }
-        // WITNESS' backtraces are numbered, and what follows them is something else.
+        // WITNESS' backtraces are numbered, and what follows them is something else; but where it
+        // knows where the other order was established, there are two.
         let frame = line.starts_with('#');
-        if frames && !frame {
+        if frames && !frame && !line.starts_with("lock order ") {
             break;
         }
         frames = frame;
@@ -133,7 +153,12 @@ fn quote(lines: &[&str]) -> Vec<String> {
 }
 
 fn is_known(finding: &Finding) -> bool {
-    if finding.kind != "lock order reversal" {
+    let is_ours = |line: &String| OUR_FRAME.as_ref().is_none_or(|frame| frame.is_match(line));
+    let ours = finding.quote.iter().any(is_ours);
+    if finding.kind == RACE {
+        return !ours;
+    }
+    if finding.kind != "lock order reversal" || ours {
         return false;
     }
     let lock = |ordinal: &str| {
@@ -146,9 +171,11 @@ fn is_known(finding: &Finding) -> bool {
     let (Some(first), Some(second)) = (lock(" 1st 0x"), lock(" 2nd 0x")) else {
         return false;
     };
-    let is_ours = |line: &String| OUR_FRAME.as_ref().is_none_or(|frame| frame.is_match(line));
-    !finding.quote.iter().any(is_ours)
-        && KNOWN.iter().any(|known| known.first == first && known.second == second)
+    let within = |function: &str| {
+        let frame = format!(" at {function}+0x");
+        function.is_empty() || finding.quote.iter().any(|line| line.contains(&frame))
+    };
+    KNOWN.iter().any(|known| known.first == first && known.second == second && within(known.within))
 }
 
 #[cfg(test)]
@@ -251,6 +278,45 @@ mod tests {
         assert_eq!(find_owned(&reversal("devfs", "tmpfs", "vfs_mount")).len(), 1);
     }
 
+    /// Where the other order was established stands before where it was attempted: there we may be.
+    #[test]
+    fn the_second_backtrace_of_a_reversal_counts() {
+        let mut lines = reversal("ufs", "devfs", "vfs_mount");
+        lines[3] = "lock order ufs -> devfs established at:".into();
+        let end = lines.pop().unwrap();
+        lines.push("lock order devfs -> ufs attempted at:".into());
+        lines.push("#0 0xffffffff80c1f311 at bpfrs_read+0x101".into());
+        lines.push(end);
+        assert_eq!(kinds(&find_owned(&lines)), ["lock order reversal"]);
+        assert_eq!(find_owned(&lines)[0].quote, lines[..8]);
+        lines[7] = "#0 0xffffffff80c1f311 at ufs_lookup+0x101".into();
+        assert_eq!(find_owned(&lines), []);
+    }
+
+    #[test]
+    fn a_reversal_is_known_within_its_function_only() {
+        let within = |function| find_owned(&reversal("dev mtx", "umareclaim", function));
+        assert_eq!(within("sysctl_devctl_queue"), []);
+        assert_eq!(within("devctl_init").len(), 1);
+        let back = reversal("umareclaim", "dev mtx", "sysctl_devctl_queue");
+        assert_eq!(find_owned(&back).len(), 1);
+    }
+
+    #[test]
+    fn races_count_where_our_module_has_a_part() {
+        let race = |symbol: &str| {
+            format!(
+                "CSan: Racy Access [Cpu0 Write Addr=0xfffff80003b8e240 Size=8 PC=0xffffffff80c1f5c3<tdq_add>] \
+                 [Cpu1 Read Addr=0xfffff80003b8e240 Size=8 PC=0xffffffff82a1f311<{symbol}>]"
+            )
+        };
+        assert_eq!(find([race("sched_idletd").as_str()]), []);
+        assert_eq!(kinds(&find([race("bpfrs_append").as_str()])), ["KCSAN"]);
+        assert_eq!(kinds(&find([race("_ZN5bpfrs3dev4open").as_str()])), ["KCSAN"]);
+        let frame = "#3 0xffffffff82a1f311 at bpfrs_close+0x101";
+        assert_eq!(kinds(&find([race("sched_idletd").as_str(), frame])), ["KCSAN"]);
+    }
+
     #[test]
     fn other_complaints() {
         for (line, kind) in [
@@ -271,6 +337,12 @@ mod tests {
                 "use after free",
             ),
             ("acquiring duplicate lock of same type: \"bpfrs\"", "duplicate lock"),
+            (
+                "ASan: Invalid access, 8-byte read at 0xfffffe0011223344, UMAUseAfterFree(fd)",
+                "KASAN",
+            ),
+            ("MSan: Uninitialized UMA memory in copyout, offset 4", "KMSAN"),
+            ("Fatal data abort:", PANIC),
         ] {
             assert_eq!(kinds(&find([line])), [kind], "{line}");
         }
