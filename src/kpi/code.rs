@@ -21,6 +21,10 @@ impl Code {
     /// Compiles a program. `None` if this kernel executes no such code, and
     /// without memory. May sleep.
     pub fn new<M: Memory>(program: &Program<M>) -> Option<Code> {
+        // Known here, so that the kernel of another processor gets no emitter either.
+        if cfg!(not(target_arch = "x86_64")) {
+            return None;
+        }
         let bytes = program.amd64()?;
         let size = bytes.len();
         // SAFETY: any size is allowed, in thread context.

@@ -47,15 +47,17 @@ fi
 
 # --- what was asked for -----------------------------------------------------
 
-# Sets arch, machine (FreeBSD's name for the headers) and the targets' names.
+# Sets arch, machine (FreeBSD's name for the headers), the targets' names, and
+# what the linker must be told of landing pads: to refuse objects without.
 choose_arch() {
-	arch=${ARCH:-amd64}
+	arch=${ARCH:-amd64} pads=
 	case $arch in
 	amd64)
 		machine=amd64 cpu=x86_64 emulation=elf_x86_64_fbsd
 		rust_target=x86_64-unknown-none ;;
 	aarch64)
 		machine=arm64 cpu=aarch64 emulation=aarch64elf
+		pads='-z bti-report=error'
 		rust_target=aarch64-unknown-none-softfloat ;;
 	*)	die "ARCH=$arch is not known: amd64 or aarch64" ;;
 	esac

@@ -69,8 +69,10 @@ freebsd_cflags "$work/include" "$work/flags"
 	case $arch in
 	amd64)	printf '%s\n' -mcmodel=kernel -mno-red-zone -mno-mmx -mno-sse \
 		    -mno-avx -mno-aes -msoft-float -mno-omit-leaf-frame-pointer ;;
+	# A branch to what does not begin with a landing pad is a panic where
+	# the processor knows them (BTI); others take a pad for a nop.
 	aarch64) printf '%s\n' -mgeneral-regs-only -ffixed-x18 -fPIC \
-		    -mno-outline-atomics ;;
+		    -mno-outline-atomics -mbranch-protection=standard ;;
 	esac
 	printf '%s\n' -Wall -Wextra -Werror -Wredundant-decls -Wnested-externs \
 	    -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -101,7 +103,8 @@ fi
 # --- Link -------------------------------------------------------------------
 
 link() {
-	"$lld" -m "$emulation" "$@" || die "$name.ko does not link"
+	# shellcheck disable=SC2086
+	"$lld" -m "$emulation" $pads "$@" || die "$name.ko does not link"
 }
 link -r -T "$root/sys/build/kmod.lds" -o "$work/$name.kld" "$work"/*.o
 

@@ -21,7 +21,8 @@ case $arch in
 amd64)	flags="$flags -Crelocation-model=static -Ccode-model=kernel \
 	    -Cno-redzone=yes -Zdirect-access-external-data=yes -Zplt=yes" ;;
 # x18 holds the address of the CPU's own data.
-aarch64) flags="$flags -Crelocation-model=pic -Zfixed-x18" ;;
+aarch64) flags="$flags -Crelocation-model=pic -Zfixed-x18 \
+	    -Zbranch-protection=bti,pac-ret" ;;
 esac
 
 # cargo splits this variable at 0x1f only, so paths may hold blanks. The maps
@@ -54,6 +55,6 @@ export RUSTC="$rustc" CARGO_TARGET_DIR="$target_dir/kmod-cargo"
 entries=$("$nm" -u -P "$@" |
     sed -n 's/^\(bpfrs_rs_[^ ]*\).*/--undefined=\1/p' | sort -u)
 # shellcheck disable=SC2086
-"$lld" -m "$emulation" -r --gc-sections $entries -o "$out" "$out.a" ||
+"$lld" -m "$emulation" $pads -r --gc-sections $entries -o "$out" "$out.a" ||
     die "the driver does not link"
 rm "$out.a"

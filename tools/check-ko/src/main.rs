@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //! Reads a finished module the way FreeBSD's module loader will, and says
 //! what would go wrong in the kernel: relocations that the loader does not
-//! know, floating point, missing symbols, too large stack frames, filters whose
-//! steps call one another instead of jumping.
+//! know, floating point, missing symbols, too large stack frames, functions without
+//! landing pads, filters whose steps call one another instead of jumping.
 
 mod code;
+mod landing;
 mod lists;
 mod metadata;
 mod module;
@@ -82,6 +83,8 @@ fn check(ko: &[u8], full: &[u8], lists: &Lists, include: &[PathBuf]) -> Result<R
     report.rule("metadata", rules::metadata(metadata));
     report.rule("relocations", rules::relocations(&module));
     report.rule("instructions", code::check(&module));
+    report.rule("landing", landing::check(&module));
+    report.rule("emitter", rules::emitter(&module));
     report.rule("unwinder", rules::unwinder(&module));
     report.rule("undefined", rules::undefined(&module, osversion, lists));
     report.rule("headers", rules::headers(&module, osversion, lists, include));

@@ -106,6 +106,25 @@ pub(crate) fn relocations(module: &Module<'_>) -> Finding {
     finding
 }
 
+/// What makes machine code of filters knows one processor: others need not carry it.
+pub(crate) fn emitter(module: &Module<'_>) -> Finding {
+    let mut finding = Finding::default();
+    let count = module
+        .all_symbols
+        .iter()
+        .filter(|symbol| {
+            format!("{:#}", rustc_demangle::demangle(&symbol.name)).contains("bpfrs_filter::amd64")
+        })
+        .count();
+    if module.arch != Arch::Amd64 && count > 0 {
+        finding
+            .violations
+            .push(format!("{count} symbols of code that writes amd64's instructions"));
+    }
+    finding.summary = format!("{count} symbols");
+    finding
+}
+
 /// A panic ends in panic(9): nothing may be there that unwinds.
 pub(crate) fn unwinder(module: &Module<'_>) -> Finding {
     let mut finding = Finding { summary: "no unwinding".to_owned(), ..Finding::default() };

@@ -34,6 +34,8 @@ const STACK_SIZES: usize = 4;
 struct Spec {
     arch: Arch,
     code: Vec<u8>,
+    /// What a shared object says of its code: `GNU_PROPERTY_AARCH64_FEATURE_1_AND`.
+    features: Option<u32>,
     /// The type of the relocation to printf in the code.
     call: RelocationType,
     symbols: Vec<Symbol>,
@@ -52,9 +54,10 @@ impl Spec {
         Self {
             arch,
             code: match arch {
-                Amd64 => vec![0x90, 0xc3],            // nop; ret
-                Aarch64 => vec![0xc0, 3, 0x5f, 0xd6], // ret
+                Amd64 => vec![0x90, 0xc3], // nop; ret
+                Aarch64 => words(&[BTI_C, RET]),
             },
+            features: (arch == Aarch64).then_some(3),
             call: match arch {
                 Amd64 => R_X86_64_64,
                 Aarch64 => R_AARCH64_ABS64,
@@ -82,8 +85,19 @@ impl Spec {
         self
     }
 
+    /// Puts one behind the first.
     fn instruction(mut self, bytes: &[u8]) -> Self {
-        self.code.splice(0..0, bytes.iter().copied());
+        let first = match self.arch {
+            Amd64 => 1,
+            Aarch64 => 4,
+        };
+        self.code.splice(first..first, bytes.iter().copied());
+        self
+    }
+
+    fn function(mut self, name: &'static str, bind: SymbolBind, offset: u64) -> Self {
+        let place = Some((TEXT, offset));
+        self.symbols.push(Symbol { name, bind, kind: STT_FUNC, place });
         self
     }
 
@@ -126,6 +140,8 @@ impl Spec {
         for index in 0..self.sysinits as u64 {
             fixups.push(inside(SYSINIT_SET, index * 8, DATA, 0));
         }
+        // What a SYSINIT calls.
+        fixups.push(inside(DATA, 0, TEXT, 0));
         // Code calls printf by a pointer, so any type of relocation fits.
         fixups.push(Fixup { place: DATA, offset: 8, kind: self.call, target: Target::Symbol(1) });
         // The function's address and its frame's size.
@@ -156,6 +172,11 @@ impl Spec {
                 data: stack_sizes,
             },
         ];
+        if let Some(features) = self.features {
+            let note = [4, 16, 5, u32::from_le_bytes(*b"GNU\0"), 0xc000_0000, 4, features, 0];
+            let data = words(&note);
+            sections.push(loaded(".note.gnu.property", 0x5000, SectionFlags(0), data));
+        }
         for extra in &self.sections {
             sections.push(Section { data: extra.data.clone(), ..*extra });
         }
@@ -193,6 +214,13 @@ impl Spec {
         let violations = &report.finding(rule).violations;
         assert!(violations.iter().any(|v| v.contains(message)), "no '{message}' in:\n{report}");
     }
+}
+
+const BTI_C: u32 = 0xd503_245f;
+const RET: u32 = 0xd65f_03c0;
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 fn entry(need: Need) -> Entry {
@@ -295,25 +323,17 @@ fn fences_and_prefetches_are_allowed() {
 
 /// A step of the threaded machine that has this code.
 fn handler(arch: Arch, code: &[u8]) -> Spec {
-    let mut spec = Spec { code: code.to_vec(), ..Spec::new(arch) };
-    spec.symbols.push(Symbol {
-        name: "bpfrs_filter::handlers::test",
-        bind: STB_LOCAL,
-        kind: STT_FUNC,
-        place: Some((TEXT, 0)),
-    });
-    spec
+    let spec = Spec { code: code.to_vec(), ..Spec::new(arch) };
+    spec.function("bpfrs_filter::handlers::test", STB_LOCAL, 0)
 }
 
 #[test]
 fn steps_that_do_not_jump_break_threading() {
-    let words =
-        |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
-    let (br, blr, ret) = (0xd61f_0020, 0xd63f_0020, 0xd65f_03c0);
+    let (br, blr) = (0xd61f_0020, 0xd63f_0020);
     for (arch, jump, call, neither) in [
         // jmp rax; jmp rax, call [rdi], ret; ret
         (Amd64, vec![0xff, 0xe0], vec![0xff, 0xe0, 0xff, 0x17, 0xc3], vec![0xc3]),
-        (Aarch64, words(&[br]), words(&[br, blr, ret]), words(&[ret])),
+        (Aarch64, words(&[BTI_C, br]), words(&[BTI_C, br, blr, RET]), words(&[BTI_C, RET])),
     ] {
         let report = handler(arch, &jump).report();
         assert!(report.passed(), "{report}");
@@ -324,6 +344,76 @@ fn steps_that_do_not_jump_break_threading() {
         handler(arch, &call).breaks("threading", "handlers::test calls the next one");
         handler(arch, &neither).breaks("threading", "none of 1 functions jumps");
     }
+}
+
+#[test]
+fn code_without_landing_pads_breaks_landing() {
+    let new = || Spec::new(Aarch64);
+    let with = |features| Spec { features, ..new() };
+    with(None).breaks("landing", "no note");
+    with(Some(2)).breaks("landing", "an object was built without landing pads");
+    // The linker's set points to the first function.
+    let nop = 0xd503_201f;
+    for (first, lands) in [
+        (BTI_C, true),
+        (0xd503_24df, true),  // bti jc
+        (0xd503_233f, true),  // paciasp
+        (0xd503_249f, false), // bti j: for jumps only
+        (nop, false),
+    ] {
+        let spec = Spec { code: words(&[first, RET]), ..new() };
+        if lands {
+            let report = spec.report();
+            assert!(report.passed(), "{report}");
+            assert_eq!(report.finding("landing").summary, "1 functions whose address is taken");
+        } else {
+            spec.breaks("landing", "entry at 0x1000: its address is taken");
+        }
+    }
+    // No relocation tells of an address that is computed. Text is at 0x1000.
+    let second = |at: &[u32]| {
+        let code = words(&[&[BTI_C], at, &[RET, nop, RET]].concat());
+        let offset = code.len() as u64 - 8;
+        let stacked = Spec { code, ..new() }.function("second", STB_LOCAL, offset);
+        let report = stacked.report();
+        // It has no frame's size either, and that is another rule.
+        let landing = report.finding("landing").violations.clone();
+        (landing, report)
+    };
+    let adr = 0x1000_0040; // adr x0, .+8
+    let (adrp, add) = (0x9000_0000, 0x9100_4000); // adrp x0, .; add x0, x0, #0x10
+    for (code, taken) in [
+        (&[adr][..], true),
+        (&[adrp, add], true),
+        (&[adrp, nop, 0x9100_5001], true), // add x1, x0, #0x14
+        (&[adrp, nop, add], false),        // not to its beginning
+        (&[nop, add], false),              // no page
+        (&[adrp, 0x9100_4020], false),     // add x0, x1, #0x10
+        (&[nop], false),
+    ] {
+        let (landing, report) = second(code);
+        assert_eq!(!landing.is_empty(), taken, "{code:x?}: {report}");
+        assert!(landing.iter().all(|line| line.starts_with("second at 0x10")), "{report}");
+    }
+    // A pad is not asked for where no processor knows them.
+    assert!(Spec::new(Amd64).report().passed());
+}
+
+#[test]
+fn an_exported_function_needs_a_landing_pad() {
+    let mut lists = lists();
+    lists.exports.insert("bpfrs_tap".to_owned(), entry(Need::Always));
+    let bytes = Spec::new(Aarch64).function("bpfrs_tap", STB_GLOBAL, 4).build();
+    let report = check(&bytes, &bytes, &lists, &[]).unwrap();
+    let violations = &report.finding("landing").violations;
+    assert_eq!(*violations, ["bpfrs_tap at 0x1004: its address is taken, but it begins with none"]);
+}
+
+#[test]
+fn an_emitter_for_another_processor_breaks_emitter() {
+    let with = |arch| Spec::new(arch).symbol("bpfrs_filter::amd64::emit", STB_LOCAL, true);
+    with(Aarch64).breaks("emitter", "1 symbols");
+    assert!(with(Amd64).report().passed());
 }
 
 #[test]
@@ -472,13 +562,7 @@ fn missing_stack_sizes_break_stack() {
 
 #[test]
 fn a_function_without_a_size_breaks_stack() {
-    let mut spec = Spec::new(Amd64);
-    spec.symbols.push(Symbol {
-        name: "second",
-        bind: STB_LOCAL,
-        kind: STT_FUNC,
-        place: Some((TEXT, 1)),
-    });
+    let spec = Spec::new(Amd64).function("second", STB_LOCAL, 1);
     spec.breaks("stack", "second: frame unknown");
 }
 
