@@ -16,6 +16,13 @@
  * why they are in a module of their own that is never unloaded, and why each
  * finds what comes next in a record that lasts as long as the interface.  The
  * consumer is called inside an epoch section that begins here: it can leave.
+ *
+ * Order of memory: what our functions need is written first (the record in the
+ * table, its sp_saved and bif_on, what belongs at the places), then the pointer
+ * that leads to them, with release.  The kernel reads that pointer with a plain
+ * load, so each of them begins with an acquire fence: without one arm64 may have
+ * read the rest before it.  Who copies the pointer passes this on, as what it
+ * stores is what it has read.
  */
 #include <sys/param.h>
 #include <sys/systm.h>
@@ -56,25 +63,29 @@ typedef int	output_fn(struct ifnet *, struct mbuf *, const struct sockaddr *,
 		    struct route *);
 
 /*
- * A function pointer of an interface.
+ * A function pointer of an interface.  Written with the lock.  Who comes by it
+ * has none: what was saved before and what is saved then are both good for him.
  *
  * As long as sp_saved is NULL nobody ever got ours from here.  When somebody
  * is on top of it at the time it should be taken away, it is stranded: it may
  * still be called, and must not be put on top of those that call it.
  */
 struct spot {
-	uintptr_t	sp_saved;	/* what was there before, and comes next */
-	bool		sp_stranded;
+	volatile uintptr_t sp_saved;	/* what was there before, and comes next */
+	bool		sp_stranded;	/* with the lock */
 };
 
-/* A place where packets are seen. */
+/*
+ * A place where packets are seen.  bif_on is read without the lock: a packet
+ * that passes while it changes is seen or not.
+ */
 struct bpfrs_if {
 	CK_LIST_ENTRY(bpfrs_if)	bif_link;	/* in bpfrs_table */
 	struct ifnet		*bif_ifp;	/* referenced; NULL: a producer's */
 	struct spot		bif_input;	/* if_input */
 	struct spot		bif_output;	/* if_transmit; if_output of lo(4) */
-	bool			bif_on;		/* its packets are wanted */
-	bool			bif_gone;	/* the interface is going away */
+	volatile bool		bif_on;		/* its packets are wanted */
+	bool			bif_gone;	/* it is going away; with the lock */
 	u_int			bif_dlt;
 	u_int			bif_hdrlen;
 	u_int			bif_refs;
@@ -92,6 +103,7 @@ static CK_LIST_HEAD(, bpfrs_if) bpfrs_table[TABLE_SIZE];
 static struct sx bpfrs_sx;
 SX_SYSINIT(bpfrs_tap, &bpfrs_sx, "bpfrs_tap");
 
+/* Stored with release and loaded with acquire, or read with the lock. */
 static const struct bpfrs_consumer *bpfrs_consumer;
 static u_int	bpfrs_consumer_calls;	/* of bc_departed; with the lock */
 static bool	bpfrs_stays;		/* the kernel has a pointer to us */
@@ -158,18 +170,26 @@ bpfrs_tap_rele(struct bpfrs_if *bif)
 #endif
 }
 
-/* A record with two references: the table's and the caller's. */
+/* A record with two references: the table's, which it is put into, and the caller's. */
 static struct bpfrs_if *
-bpfrs_insert(struct ifnet *ifp)
+bpfrs_new(struct ifnet *ifp)
 {
 	struct bpfrs_if *bif;
 
-	sx_assert(&bpfrs_sx, SA_XLOCKED);
 	bif = malloc(sizeof(*bif), M_BPFRS_TAP, M_WAITOK | M_ZERO);
 	refcount_init(&bif->bif_refs, 2);
 	bif->bif_ifp = ifp;
-	CK_LIST_INSERT_HEAD(&bpfrs_table[bpfrs_bucket(ifp)], bif, bif_link);
 	return (bif);
+}
+
+/* Readers see all that was written to it before. */
+static void
+bpfrs_insert(struct bpfrs_if *bif)
+{
+
+	sx_assert(&bpfrs_sx, SA_XLOCKED);
+	CK_LIST_INSERT_HEAD(&bpfrs_table[bpfrs_bucket(bif->bif_ifp)], bif,
+	    bif_link);
 }
 
 static bool
@@ -200,10 +220,11 @@ bpfrs_tap_find(const char *name)
 	ifp = ifunit_ref(name);
 	if (ifp != NULL) {
 		bif = bpfrs_lookup(ifp);
-		if (bif == NULL)
+		if (bif == NULL) {
 			/* The record has the reference. */
-			bif = bpfrs_insert(ifp);
-		else {
+			bif = bpfrs_new(ifp);
+			bpfrs_insert(bif);
+		} else {
 			refcount_acquire(&bif->bif_refs);
 			if_rele(ifp);
 		}
@@ -577,6 +598,7 @@ bpfrs_input(struct ifnet *ifp, struct mbuf *m)
 	input_fn *next;
 	bool entered;
 
+	atomic_thread_fence_acq();
 	entered = bpfrs_enter(&et);
 	bif = bpfrs_lookup(ifp);
 	if (bif != NULL && bif->bif_on && (ifp->if_flags & IFF_UP) != 0)
@@ -598,6 +620,7 @@ bpfrs_transmit(struct ifnet *ifp, struct mbuf *m)
 	uintptr_t next;
 	bool entered;
 
+	atomic_thread_fence_acq();
 	entered = bpfrs_enter(&et);
 	bif = bpfrs_lookup(ifp);
 	/*
@@ -629,6 +652,7 @@ bpfrs_output(struct ifnet *ifp, struct mbuf *m, const struct sockaddr *dst,
 	uint32_t af;
 	bool entered;
 
+	atomic_thread_fence_acq();
 	/*
 	 * The stock tap is in if_simloop(), behind the checks of looutput():
 	 * the same packets must be seen here, on the same interface.  That is
@@ -781,11 +805,12 @@ bpfrs_attach(const char *name, u_int dlt, u_int hdrlen)
 	if (bif != NULL)
 		bif = NULL;
 	else {
-		bif = bpfrs_insert(NULL);
+		bif = bpfrs_new(NULL);
 		bif->bif_dlt = dlt;
 		bif->bif_hdrlen = hdrlen;
 		bif->bif_vnet = curvnet;
 		strlcpy(bif->bif_name, name, sizeof(bif->bif_name));
+		bpfrs_insert(bif);
 	}
 	sx_xunlock(&bpfrs_sx);
 	CURVNET_RESTORE();
