@@ -309,6 +309,9 @@ bpfrs_unload(int force)
 {
 	int error;
 
+	/* The kernel unloads what it could not load, too. */
+	if (bpfrs_clone_tag == NULL)
+		return (0);
 	EVENTHANDLER_DEREGISTER(dev_clone, bpfrs_clone_tag);
 #if __FreeBSD_version < 1300000
 	drain_dev_clone_events();

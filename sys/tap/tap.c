@@ -863,6 +863,9 @@ bpfrs_tap_unload(void)
 	struct bpfrs_if *bif, *next;
 	u_int i;
 
+	/* The kernel unloads what it could not load, too. */
+	if (bpfrs_departure_tag == NULL)
+		return (0);
 	sx_xlock(&bpfrs_sx);
 	if (bpfrs_stays || bpfrs_consumer != NULL ||
 	    !CK_LIST_EMPTY(&bpfrs_table[bpfrs_bucket(NULL)])) {
