@@ -36,6 +36,7 @@ help:
 	@echo
 	@echo "FREEBSD=15|14  ARCH=amd64|aarch64   what kmod and check-ko are for"
 	@echo "SYSDIR=/path/to/sys  KERNBUILDDIR=/path/to/obj   build against a source tree (12.1 and later)"
+	@echo "SANITIZE=address     instrumented, for a kernel with KASAN"
 	@echo "OUT=dir              where kmod puts bpfrs.ko (target/kmod/freebsdN-ARCH)"
 	@echo "BPFRS_GUEST=dir      what vm-* boot: see vm-tests/README.md"
 

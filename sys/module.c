@@ -160,7 +160,7 @@ SYSCTL_DECL(_net);
 #else
 #define	BPFRS_MPSAFE	0
 #endif
-static SYSCTL_NODE(_net, OID_AUTO, bpfrs, CTLFLAG_RW | BPFRS_MPSAFE, 0,
+SYSCTL_NODE(_net, OID_AUTO, bpfrs, CTLFLAG_RW | BPFRS_MPSAFE, 0,
     "bpf(4) in Rust");
 static SYSCTL_NODE(_net_bpfrs, OID_AUTO, closes, CTLFLAG_RD | BPFRS_MPSAFE, 0,
     "Finished opens by the number of d_close calls they got");

@@ -9,6 +9,8 @@
 
 pub mod abi;
 pub mod code;
+#[cfg(bpfrs_sanitizer_control)]
+mod control;
 pub mod devfs;
 mod entry;
 pub mod epoch;

@@ -8,6 +8,7 @@
 
 choose_arch
 choose_release
+choose_sanitizer
 choose_outdir
 for name in bpfrs_tap bpfrs; do
 	[ -f "$outdir/$name.ko" ] || die "there is no $outdir/$name.ko: make kmod"
@@ -21,6 +22,7 @@ else
 	set -- --include "$include/$cpu-freebsd-none" --include "$include/generic-freebsd"
 fi
 "$root/sys/build/setup.sh" --quiet cargo cc
+[ -z "$sanitize" ] || set -- "$@" --sanitizer "sys/symbols-$sanitize.txt"
 check() { cargo run --quiet --package bpfrs-check-ko -- "$@"; }
 good=0
 check "$@" --symbols sys/tap/symbols --exports sys/tap/exports "$outdir/bpfrs_tap.ko" || good=1

@@ -8,6 +8,7 @@
 #   ARCH          amd64 (default) or aarch64
 #   SYSDIR        a FreeBSD source tree's sys/ instead of FREEBSD
 #   KERNBUILDDIR  with SYSDIR: that kernel's build directory (its opt_*.h)
+#   SANITIZE      address: instrumented, for a kernel with KASAN (14 and later)
 #   CLANG, RUSTC  the compilers, instead of the first good ones found
 # shellcheck shell=sh disable=SC2034
 
@@ -63,6 +64,21 @@ choose_arch() {
 	esac
 }
 
+# Sets sanitize, and shadow: what makes the shadow's address of an address that
+# is shifted right by 3; sys/conf/kern.mk, and LLVM for amd64.
+choose_sanitizer() {
+	sanitize=${SANITIZE:-} shadow=
+	case $sanitize-$arch in
+	-*)	;;
+	address-amd64) shadow=0xdffff7c000000000 ;;
+	address-aarch64) shadow=0xdfff208000000000 ;;
+	*)	die "SANITIZE=$sanitize is not known: address" ;;
+	esac
+	[ -z "$sanitize" ] || [ -z "${KERNBUILDDIR:-}" ] ||
+	    grep -q '^#define[[:space:]]*KASAN[[:space:]]' "$KERNBUILDDIR/opt_global.h" ||
+	    die "SANITIZE=$sanitize: KERNBUILDDIR=$KERNBUILDDIR is of a kernel without KASAN"
+}
+
 # Sets osversion (__FreeBSD_version), release (its major number), and for
 # FREEBSD= the package with the headers and its checksum. The checksum is that
 # of one wheel, whatever the host: the headers are the same in all of them.
@@ -98,7 +114,7 @@ choose_release() {
 
 # Sets outdir; relative to where make was started, and not yet created.
 choose_outdir() {
-	outdir=${OUT:-$target_dir/kmod/freebsd$release-$arch}
+	outdir=${OUT:-$target_dir/kmod/freebsd$release-$arch${sanitize:+-$sanitize}}
 	case $outdir in /*) ;; *) outdir=$PWD/$outdir ;; esac
 	# A mistyped path is not made.
 	[ -z "${OUT:-}" ] || [ -d "$(dirname "$outdir")" ] ||
@@ -157,7 +173,7 @@ find_llvm() {
 # The kernel needs a core compiled for it: a toolchain that has the library
 # sources. A core that came compiled does for amd64, since link-time
 # optimisation compiles it again with the kernel's code model; on aarch64 it
-# would not keep off x18.
+# would not keep off x18, and a sanitizer must see it, too.
 find_rust() {
 	for sort in sources compiled; do
 		for rustc in ${RUSTC:-rustc /usr/bin/rustc /usr/local/bin/rustc}; do
@@ -173,7 +189,7 @@ find_rust() {
 				[ -d "$sysroot/lib/rustlib/src/rust/library/core" ] ;;
 			compiled)
 				build_std=
-				[ "$arch" = amd64 ] &&
+				[ "$arch" = amd64 ] && [ -z "${sanitize:-}" ] &&
 				    [ -d "$sysroot/lib/rustlib/$rust_target/lib" ] ;;
 			esac && return 0
 		done
@@ -317,6 +333,7 @@ stand_alone_headers() {
 	printf '#define\tSMP 1\n#define\tMAC 1\n#define\tVIMAGE 1\n' >"$1/opt_global.h"
 	# Its header is not installed for aarch64, where the driver does not use it.
 	[ "$arch" != amd64 ] || printf '#define\tCOMPAT_FREEBSD32 1\n' >>"$1/opt_global.h"
+	[ "${sanitize:-}" != address ] || printf '#define\tKASAN 1\n' >>"$1/opt_global.h"
 	printf '#define\tDEV_BPF 1\n' >"$1/opt_bpf.h"
 	printf '#define\tINET 1\n' >"$1/opt_inet.h"
 	printf '#define\tINET6 1\n' >"$1/opt_inet6.h"

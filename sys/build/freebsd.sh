@@ -11,6 +11,7 @@
 [ "$(id -u)" = 0 ] || die "make $1 needs root"
 choose_arch
 choose_release
+choose_sanitizer
 choose_outdir
 tap=$outdir/bpfrs_tap.ko ko=$outdir/bpfrs.ko
 for file in "$tap" "$ko"; do

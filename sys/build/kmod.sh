@@ -31,6 +31,7 @@ esac
 
 choose_arch
 choose_release
+choose_sanitizer
 choose_outdir
 start=$(date +%s)
 
@@ -38,11 +39,12 @@ start=$(date +%s)
 finish() {
 	chmod 644 "$work/$name.ko" "$work/$name.ko.full"
 	mv -f "$work/$name.ko.full" "$work/$name.ko" "$outdir/"
-	echo "$outdir/$name.ko: FreeBSD $release $arch ($osversion)," \
+	echo "$outdir/$name.ko: FreeBSD $release $arch ($osversion)${sanitize:+, $sanitize}," \
 	    "$(wc -c <"$outdir/$name.ko") bytes, $(($(date +%s) - start)) s"
 }
 
-if [ "$(uname -s)" = FreeBSD ] && [ -z "${FREEBSD:-}" ] && [ "$arch" = "$(uname -p)" ]; then
+if [ "$(uname -s)" = FreeBSD ] && [ -z "${FREEBSD:-}" ] && [ "$arch" = "$(uname -p)" ] &&
+    [ -z "$sanitize" ]; then
 	[ "$name" != bpfrs ] || "$root/sys/build/setup.sh" --quiet rust
 	make_workdir "$outdir"
 	MAKEOBJDIR=$work make -C "$root/sys" KMOD="$name" DEBUG_FLAGS=-g all >&2 ||
@@ -74,6 +76,16 @@ freebsd_cflags "$work/include" "$work/flags"
 	aarch64) printf '%s\n' -mgeneral-regs-only -ffixed-x18 -fPIC \
 		    -mno-outline-atomics -mbranch-protection=standard ;;
 	esac
+	# kern.mk's; the controls are mistakes that the kernel must report.
+	if [ "$sanitize" = address ]; then
+		printf '%s\n' -fsanitize=kernel-address -DSAN_NEEDS_INTERCEPTORS \
+		    -DSAN_INTERCEPTOR_PREFIX=kasan -DBPFRS_SANITIZER_CONTROL
+		for option in stack=true instrument-dynamic-allocas=true globals=true \
+		    use-after-scope=true instrumentation-with-call-threshold=0 \
+		    instrument-byval=false use-stack-safety=0 "mapping-offset=$shadow"; do
+			printf '%s\n' -mllvm "-asan-$option"
+		done
+	fi
 	printf '%s\n' -Wall -Wextra -Werror -Wredundant-decls -Wnested-externs \
 	    -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	    -Wcast-qual -Wundef -Wno-pointer-sign

@@ -11,6 +11,7 @@
 out=$1
 shift
 choose_arch
+choose_sanitizer
 find_rust || die "no Rust toolchain that can build for the kernel: see make setup"
 find_llvm || die "no LLVM linker and tools: see make setup"
 
@@ -24,6 +25,10 @@ amd64)	flags="$flags -Crelocation-model=static -Ccode-model=kernel \
 aarch64) flags="$flags -Crelocation-model=pic -Zfixed-x18 \
 	    -Zbranch-protection=bti,pac-ret" ;;
 esac
+[ "$sanitize" != address ] ||
+	flags="$flags -Zsanitizer=kernel-address --cfg bpfrs_sanitizer_control \
+	    -Cllvm-args=-asan-mapping-offset=$shadow \
+	    -Cllvm-args=-asan-instrumentation-with-call-threshold=0"
 
 # cargo splits this variable at 0x1f only, so paths may hold blanks. The maps
 # keep this machine's paths out of the module.
@@ -36,7 +41,7 @@ done
 export CARGO_ENCODED_RUSTFLAGS
 # Allows the -Z flags on a stable compiler.
 export RUSTC_BOOTSTRAP=1
-export RUSTC="$rustc" CARGO_TARGET_DIR="$target_dir/kmod-cargo"
+export RUSTC="$rustc" CARGO_TARGET_DIR="$target_dir/kmod-cargo${sanitize:+-$sanitize}"
 
 # shellcheck disable=SC2086
 (cd "$root" && "$cargo" rustc ${V:---quiet} --package bpfrs --lib --release \
@@ -58,3 +63,13 @@ entries=$("$nm" -u -P "$@" |
 "$lld" -m "$emulation" $pads -r --gc-sections $entries -o "$out" "$out.a" ||
     die "the driver does not link"
 rm "$out.a"
+
+# The kernel's own memory functions are not instrumented; these look at the
+# shadow first.
+if [ "$sanitize" = address ]; then
+	set --
+	for function in memcpy memmove memset memcmp; do
+		set -- "$@" "--redefine-sym=$function=kasan_$function"
+	done
+	"$objcopy" "$@" "$out" || die "cannot name the kernel's memory functions"
+fi

@@ -14,6 +14,7 @@ quiet=
 [ $# -gt 0 ] || set -- clang llvm ck headers rust kernel-clippy cargo clippy rustfmt cc pcap \
     libclang make shellcheck
 choose_arch
+choose_sanitizer
 
 # Debian 12 has a current Rust under the names of its own browsers' build. (A machine
 # that never fetched a list of packages knows neither.)

@@ -15,7 +15,8 @@ pub(crate) type List = BTreeMap<String, Entry>;
 pub(crate) struct Entry {
     /// Whether every build needs it.
     pub(crate) need: Need,
-    /// The kernel's header that declares it; empty in a list of exports.
+    /// The kernel's header that declares it; empty in a list of exports, and for what
+    /// compilers call.
     pub(crate) header: String,
 }
 
@@ -32,14 +33,24 @@ pub(crate) struct Lists {
     pub(crate) exports: List,
     /// Symbols of the modules that it depends on.
     pub(crate) provided: List,
+    /// What an instrumented module may need besides; empty for others.
+    pub(crate) sanitizer: List,
 }
 
 impl Lists {
-    pub(crate) fn read(symbols: &Path, exports: &Path, provided: Option<&Path>) -> Result<Self> {
+    pub(crate) fn read(
+        symbols: &Path,
+        exports: &Path,
+        provided: Option<&Path>,
+        sanitizer: Option<&Path>,
+    ) -> Result<Self> {
+        let optional =
+            |list: Option<&Path>, kind| list.map_or(Ok(List::new()), |list| parse(list, kind));
         let mut lists = Self {
             symbols: BTreeMap::new(),
             exports: parse(exports, Kind::Exports)?,
-            provided: provided.map_or(Ok(List::new()), |list| parse(list, Kind::Exports))?,
+            provided: optional(provided, Kind::Exports)?,
+            sanitizer: optional(sanitizer, Kind::Sanitizer)?,
         };
         let directory = symbols.display();
         for entry in fs::read_dir(symbols).with_context(|| directory.to_string())? {
@@ -61,6 +72,8 @@ impl Lists {
 enum Kind {
     /// Name, header, reason.
     Symbols,
+    /// The same; a dash stands for no header.
+    Sanitizer,
     /// Names.
     Exports,
 }
@@ -81,10 +94,11 @@ fn lines(text: &str, kind: Kind) -> Result<List> {
         let name = words.next().unwrap_or_default();
         let header = match kind {
             Kind::Exports => "",
-            Kind::Symbols => words.next().unwrap_or_default(),
+            Kind::Symbols | Kind::Sanitizer => words.next().unwrap_or_default(),
         };
-        if kind == Kind::Symbols {
-            if !header.ends_with(".h") {
+        let header = if kind == Kind::Sanitizer && header == "-" { None } else { Some(header) };
+        if kind != Kind::Exports {
+            if header.is_some_and(|header| !header.ends_with(".h")) {
                 bail!("{name} is without a header");
             }
             if words.next().is_none() {
@@ -95,7 +109,7 @@ fn lines(text: &str, kind: Kind) -> Result<List> {
             Some(name) => (name, Need::Sometimes),
             None => (name, Need::Always),
         };
-        let entry = Entry { need, header: header.to_owned() };
+        let entry = Entry { need, header: header.unwrap_or_default().to_owned() };
         if names.insert(name.to_owned(), entry).is_some() {
             bail!("{name} stands there twice");
         }
@@ -130,6 +144,10 @@ mod tests {
         let error = lines("printf sys/systm.h \n", Kind::Symbols).unwrap_err();
         assert_eq!(error.to_string(), "printf is without a reason");
         lines("printf\n", Kind::Exports).unwrap();
+        let error = lines("__asan_load1 - loads\n", Kind::Symbols).unwrap_err();
+        assert_eq!(error.to_string(), "__asan_load1 is without a header");
+        let list = lines("__asan_load1 - loads\n", Kind::Sanitizer).unwrap();
+        assert_eq!(list["__asan_load1"].header, "");
     }
 
     #[test]

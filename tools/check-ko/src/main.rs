@@ -39,6 +39,9 @@ struct Options {
     /// List of the symbols that a module it depends on exports
     #[arg(long)]
     provided: Option<PathBuf>,
+    /// List of the symbols that an instrumented module may need besides: it is one
+    #[arg(long)]
+    sanitizer: Option<PathBuf>,
     /// Folder of the kernel headers that the module was built with (may be given more than once)
     #[arg(long)]
     include: Vec<PathBuf>,
@@ -62,7 +65,12 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Report> {
     let full = PathBuf::from(format!("{}.full", options.ko.display()));
-    let lists = Lists::read(&options.symbols, &options.exports, options.provided.as_deref())?;
+    let lists = Lists::read(
+        &options.symbols,
+        &options.exports,
+        options.provided.as_deref(),
+        options.sanitizer.as_deref(),
+    )?;
     check(&read(&options.ko)?, &read(&full)?, &lists, &options.include)
         .with_context(|| options.ko.display().to_string())
 }
@@ -79,7 +87,7 @@ fn check(ko: &[u8], full: &[u8], lists: &Lists, include: &[PathBuf]) -> Result<R
     let osversion = metadata.as_ref().ok().map(|m| m.osversion);
 
     let mut report = Report::new(module.arch, osversion);
-    report.rule("size", rules::size(ko));
+    report.rule("size", rules::size(ko, lists));
     report.rule("metadata", rules::metadata(metadata));
     report.rule("relocations", rules::relocations(&module));
     report.rule("instructions", code::check(&module));

@@ -13,16 +13,15 @@ use crate::metadata::Metadata;
 use crate::module::{Arch, Module, Symbol};
 use crate::report::Finding;
 
-/// Bytes that the stripped module may have.
+/// Bytes that the stripped module may have; twice as many if it is instrumented.
 pub(crate) const MAX_SIZE: usize = 512 * 1024;
 
-pub(crate) fn size(ko: &[u8]) -> Finding {
-    let mut finding = Finding {
-        summary: format!("{} bytes of at most {MAX_SIZE}", ko.len()),
-        ..Finding::default()
-    };
-    if ko.len() > MAX_SIZE {
-        finding.violations.push(format!("{} bytes too large", ko.len() - MAX_SIZE));
+pub(crate) fn size(ko: &[u8], lists: &Lists) -> Finding {
+    let most = if lists.sanitizer.is_empty() { MAX_SIZE } else { 2 * MAX_SIZE };
+    let mut finding =
+        Finding { summary: format!("{} bytes of at most {most}", ko.len()), ..Finding::default() };
+    if ko.len() > most {
+        finding.violations.push(format!("{} bytes too large", ko.len() - most));
     }
     finding
 }
@@ -154,6 +153,11 @@ fn is_set_bound(module: &Module<'_>, name: &str) -> bool {
     })
 }
 
+/// The function that a sanitizer's own stands for: it checks, and does the same.
+fn original(name: &str) -> &str {
+    name.strip_prefix("kasan_").unwrap_or(name)
+}
+
 pub(crate) fn undefined(module: &Module<'_>, osversion: Option<u32>, lists: &Lists) -> Finding {
     let mut finding = Finding::default();
     let wanted: Vec<&Symbol> = module
@@ -177,14 +181,15 @@ pub(crate) fn undefined(module: &Module<'_>, osversion: Option<u32>, lists: &Lis
         &none
     });
     for symbol in &wanted {
-        if !list.contains_key(&symbol.name) {
+        if !list.contains_key(&symbol.name) && !lists.sanitizer.contains_key(&symbol.name) {
             finding
                 .violations
                 .push(format!("{} is not on the list freebsd{release}.txt", symbol.name));
         }
     }
     for (name, entry) in list {
-        if entry.need == Need::Always && !wanted.iter().any(|symbol| symbol.name == *name) {
+        let is_it = |symbol: &&Symbol| original(&symbol.name) == name;
+        if entry.need == Need::Always && !wanted.iter().any(is_it) {
             finding.warnings.push(format!("{name} is on the list, but not needed"));
         }
     }
@@ -209,7 +214,10 @@ pub(crate) fn headers(
     let mut texts = BTreeMap::new();
     let mut found = 0;
     for symbol in module.symbols.iter().filter(|symbol| symbol.address.is_none()) {
-        let Some(Entry { header, .. }) = list.get(&symbol.name) else { continue };
+        let listed = list.get(&symbol.name).or_else(|| lists.sanitizer.get(&symbol.name));
+        let Some(Entry { header, .. }) = listed.filter(|entry| !entry.header.is_empty()) else {
+            continue;
+        };
         let text = texts.entry(header).or_insert_with(|| read_header(module.arch, include, header));
         match text {
             None => finding.violations.push(format!("{}: there is no {header}", symbol.name)),
@@ -242,6 +250,7 @@ fn read_header(arch: Arch, include: &[PathBuf], header: &str) -> Option<String> 
 /// Whether the name is a word of the text. Macros make some names longer.
 fn declares(text: &str, name: &str) -> bool {
     // VNET_DECLARE(type, NAME), SYSCTL_DECL(NAME).
+    let name = original(name);
     let word =
         ["vnet_entry_", "sysctl__"].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';

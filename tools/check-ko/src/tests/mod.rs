@@ -38,6 +38,7 @@ struct Spec {
     features: Option<u32>,
     /// The type of the relocation to printf in the code.
     call: RelocationType,
+    call_to: &'static str,
     symbols: Vec<Symbol>,
     sections: Vec<Section>,
     /// The module's records: kind, name, number.
@@ -62,6 +63,7 @@ impl Spec {
                 Amd64 => R_X86_64_64,
                 Aarch64 => R_AARCH64_ABS64,
             },
+            call_to: "printf",
             symbols: Vec::new(),
             sections: Vec::new(),
             records: vec![
@@ -184,7 +186,7 @@ impl Spec {
         let symbol = |name, bind, kind, place| Symbol { name, bind, kind, place };
         let mut symbols = vec![
             symbol("entry", STB_LOCAL, STT_FUNC, Some((TEXT, 0))),
-            symbol("printf", STB_GLOBAL, STT_NOTYPE, None),
+            symbol(self.call_to, STB_GLOBAL, STT_NOTYPE, None),
             symbol("__start_set_vnet", STB_GLOBAL, STT_NOTYPE, None),
         ];
         for (name, place) in [
@@ -230,6 +232,7 @@ fn entry(need: Need) -> Entry {
 fn lists() -> Lists {
     Lists {
         provided: List::new(),
+        sanitizer: List::new(),
         symbols: BTreeMap::from([(15, List::from([("printf".to_owned(), entry(Need::Always))]))]),
         exports: List::new(),
     }
@@ -442,6 +445,35 @@ fn unlisted_symbols_break_undefined() {
             .symbol("bpf_mtap", STB_GLOBAL, false)
             .breaks("undefined", "bpf_mtap is not on the list freebsd15.txt");
     }
+}
+
+#[test]
+fn what_a_sanitizer_needs_is_for_instrumented_modules() {
+    let mut spec = Spec::new(Amd64).symbol("__asan_load8_noabort", STB_GLOBAL, false);
+    // In printf's place.
+    spec.call_to = "kasan_printf";
+    spec.breaks("undefined", "__asan_load8_noabort is not on the list freebsd15.txt");
+    spec.breaks("undefined", "kasan_printf is not on the list freebsd15.txt");
+    let mut lists = lists();
+    let called = Entry { need: Need::Sometimes, header: String::new() };
+    lists.sanitizer.insert("__asan_load8_noabort".to_owned(), called);
+    lists.sanitizer.insert("kasan_printf".to_owned(), entry(Need::Sometimes));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("sys")).unwrap();
+    let bytes = spec.build();
+    let report = |text: &str| {
+        std::fs::write(folder.path().join("sys/systm.h"), text).unwrap();
+        check(&bytes, &bytes, &lists, &[folder.path().to_owned()]).unwrap()
+    };
+    let report_of_both = report("int SAN_INTERCEPTOR(printf)(const char *, ...);");
+    assert!(report_of_both.passed(), "{report_of_both}");
+    // printf is needed: by another name.
+    assert!(report_of_both.finding("undefined").warnings.is_empty(), "{report_of_both}");
+    let report = report("");
+    assert_eq!(
+        report.finding("headers").violations,
+        ["kasan_printf is not declared in sys/systm.h"]
+    );
 }
 
 #[test]
