@@ -5,8 +5,8 @@
 # them through the environment.
 
 .POSIX:
-.PHONY: help demo setup kmod legacy producer check-ko bindings check-bindings lint test fresh \
-	bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net \
+.PHONY: help demo setup kmod legacy producer shifted check-ko bindings check-bindings lint \
+	test fresh bench loom shuttle life controls tsan asan fuzz soak vm-test vm-race vm-net \
 	vm-diff vm-bench load unload install clean
 
 help:
@@ -52,6 +52,11 @@ kmod:
 
 legacy producer:
 	@sys/build/kmod.sh $@
+
+# For vm-test: modules that must not load.
+shifted:
+	@sys/build/kmod.sh bpfrs_tap_shifted
+	@sys/build/kmod.sh bpfrs_shifted
 
 check-ko:
 	@sys/build/check-ko.sh

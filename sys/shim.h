@@ -14,7 +14,7 @@ MALLOC_DECLARE(M_BPFRS);
 extern struct cdevsw bpfrs_cdevsw;
 extern struct filterops bpfrs_filterops;
 
-/* The consumer of bpfrs_tap.ko, in kpi/ifnet.c.  EBUSY: there is another one. */
+/* The consumer of bpfrs_tap.ko, in kpi/ifnet.c.  EBUSY, ENOEXEC: it refuses. */
 int	bpfrs_ifnet_attach(void);
 void	bpfrs_ifnet_detach(void);
 

@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# kmod.sh [bpfrs|bpfrs_tap|legacy|producer]: builds that kernel module (common.sh says for
-# what):
+# kmod.sh [bpfrs|bpfrs_tap|bpfrs_shifted|bpfrs_tap_shifted|legacy|producer]: builds that
+# kernel module (common.sh says for what):
 #   bpfrs      the Rust driver and its C shims
 #   bpfrs_tap  sys/tap, plain C: what the kernel calls, and stays
 #   legacy     vm-tests/legacy, plain C: the positive control of the VM tests
 #   producer   vm-tests/producer, plain C: packets of its own, for these tests
+#   *_shifted  with a struct ifnet that is no kernel's, which bpfrs_tap must notice
 # On FreeBSD for itself with bsd.kmod.mk (sys/Makefile), elsewhere the same way
 # with clang and lld.
 # Output: NAME.ko, to be loaded, and NAME.ko.full with debug lines and stack
@@ -16,16 +17,18 @@
 . "$(dirname "$0")/common.sh"
 
 name=${1:-bpfrs}
-exports=/dev/null
+exports=/dev/null shifted=
+case $name in *_shifted) shifted=-DBPFRS_SHIFTED_IFNET ;; esac
 case $name in
-bpfrs)	exports=$root/sys/exports
+bpfrs|bpfrs_shifted)
+	exports=$root/sys/exports
 	set -- "$root"/sys/*.c "$root"/sys/kpi/*.c; needs='clang llvm ck headers rust' ;;
-bpfrs_tap)
+bpfrs_tap|bpfrs_tap_shifted)
 	exports=$root/sys/tap/exports
 	set -- "$root"/sys/tap/*.c; needs='clang llvm ck headers' ;;
 legacy|producer)
 	set -- "$root/vm-tests/$name"/*.c; needs='clang llvm ck headers' ;;
-*)	die "no module is called $name: bpfrs, bpfrs_tap, legacy or producer" ;;
+*)	die "no module is called $name: bpfrs, bpfrs_tap, either with _shifted, legacy or producer" ;;
 esac
 [ -f "$1" ] || die "no C files for $name: $1"
 
@@ -45,7 +48,7 @@ finish() {
 
 if [ "$(uname -s)" = FreeBSD ] && [ -z "${FREEBSD:-}" ] && [ "$arch" = "$(uname -p)" ] &&
     [ -z "$sanitize" ]; then
-	[ "$name" != bpfrs ] || "$root/sys/build/setup.sh" --quiet rust
+	[ "${name%_shifted}" != bpfrs ] || "$root/sys/build/setup.sh" --quiet rust
 	make_workdir "$outdir"
 	MAKEOBJDIR=$work make -C "$root/sys" KMOD="$name" DEBUG_FLAGS=-g all >&2 ||
 	    die "$name.ko does not build with bsd.kmod.mk"
@@ -88,7 +91,7 @@ freebsd_cflags "$work/include" "$work/flags"
 	fi
 	printf '%s\n' -Wall -Wextra -Werror -Wredundant-decls -Wnested-externs \
 	    -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-	    -Wcast-qual -Wundef -Wno-pointer-sign
+	    -Wcast-qual -Wundef -Wno-pointer-sign ${shifted:+"$shifted"}
 } >>"$work/flags"
 
 # Flags are one per line: they may hold blanks.
@@ -107,7 +110,7 @@ done
 
 # --- Rust -------------------------------------------------------------------
 
-if [ "$name" = bpfrs ]; then
+if [ "${name%_shifted}" = bpfrs ]; then
 	"$root/sys/build/rust.sh" "$work/rust.ro" "$work"/*.o
 	mv "$work/rust.ro" "$work/rust.o"
 fi

@@ -7,12 +7,7 @@
 #include <sys/systm.h>
 #include <sys/jail.h>
 #include <sys/proc.h>
-#include <sys/socket.h>
-#include <net/if.h>
-#include <net/if_var.h>
-#if __FreeBSD_version >= 1400000
-#include <net/if_private.h>
-#endif
+#include "../ifnet.h"
 #include <net/vnet.h>
 
 #include "../kpi.h"
@@ -106,7 +101,10 @@ bpfrs_kpi_tap_names(u_int max, u_int *count, char *names, size_t size)
 	return (bpfrs_tap_names(max, count, names, size));
 }
 
+static const struct bpfrs_ifnet_layout bpfrs_layout = BPFRS_IFNET_LAYOUT;
+
 static const struct bpfrs_consumer bpfrs_driver = {
+	.bc_layout =	&bpfrs_layout,
 	.bc_packet =	bpfrs_rs_tap,
 	.bc_departed =	bpfrs_rs_ifdeparture,
 };

@@ -9,15 +9,9 @@
 #include <sys/fail.h>
 #include <sys/kernel.h>
 #include <sys/mbuf.h>
-#include <sys/socket.h>
+#include "../ifnet.h"
 #include <net/ethernet.h>
-#include <net/if.h>
-#include <net/if_var.h>
 #include <net/if_dl.h>
-#if __FreeBSD_version >= 1400000
-/* 14 hid struct ifnet; only the setter of if_output is public. */
-#include <net/if_private.h>
-#endif
 #include <net/if_vlan_var.h>
 #include <net/route.h>
 #include <net/vnet.h>

@@ -16,11 +16,12 @@
 #include <sys/types.h>
 
 struct bpfrs_if;
+struct bpfrs_ifnet_layout;
 struct ifnet;
 struct mbuf;
 
 /* For MODULE_DEPEND(9): changes with what is below. */
-#define	BPFRS_TAP_VERSION	2
+#define	BPFRS_TAP_VERSION	3
 
 /*
  * Producers.
@@ -56,6 +57,8 @@ void	 bpfrs_mtap(struct bpfrs_if *, const void *hdr, size_t hdrlen,
  * The consumer.
  */
 struct bpfrs_consumer {
+	/* The struct ifnet that it was built with. */
+	const struct bpfrs_ifnet_layout *bc_layout;
 	/* One packet, as above; inside the network epoch. */
 	void	(*bc_packet)(struct bpfrs_if *, const void *hdr, size_t hdrlen,
 		    const struct mbuf *m, int in);
@@ -63,7 +66,7 @@ struct bpfrs_consumer {
 	void	(*bc_departed)(struct bpfrs_if *);
 };
 
-/* EBUSY: there is one.  Sleeps. */
+/* EBUSY: there is one.  ENOEXEC: its struct ifnet is not the kernel's.  Sleeps. */
 int	 bpfrs_tap_register(const struct bpfrs_consumer *);
 /* After this the consumer is not called any more, nor being called.  Sleeps. */
 void	 bpfrs_tap_unregister(void);

@@ -38,22 +38,17 @@
 #include <sys/module.h>
 #include <sys/proc.h>
 #include <sys/refcount.h>
-#include <sys/socket.h>
 #include <sys/sx.h>
+#include "../ifnet.h"
 #include <net/bpf.h>
 #include <net/ethernet.h>
-#include <net/if.h>
-#include <net/if_var.h>
-#if __FreeBSD_version >= 1400000
-/* 14 hid struct ifnet; not all of these pointers have a public setter. */
-#include <net/if_private.h>
-#endif
 #include <net/if_types.h>
 #include <net/if_vlan_var.h>
 #include <net/route.h>
 #include <net/vnet.h>
 
 #include "bpfrs_tap.h"
+#include "layout.h"
 
 static MALLOC_DEFINE(M_BPFRS_TAP, "bpfrs_tap", "bpfrs: places where packets are seen");
 
@@ -682,8 +677,14 @@ bpfrs_output(struct ifnet *ifp, struct mbuf *m, const struct sockaddr *dst,
 int
 bpfrs_tap_register(const struct bpfrs_consumer *consumer)
 {
+	static const struct bpfrs_ifnet_layout ours = BPFRS_IFNET_LAYOUT;
 	int error;
 
+	if (memcmp(consumer->bc_layout, &ours, sizeof(ours)) != 0) {
+		printf("bpfrs_tap: refused a consumer that was built with "
+		    "another struct ifnet\n");
+		return (ENOEXEC);
+	}
 	sx_xlock(&bpfrs_sx);
 	error = bpfrs_consumer != NULL ? EBUSY : 0;
 	if (error == 0)
@@ -895,9 +896,13 @@ bpfrs_kernel_symbol(const char *name)
 static int
 bpfrs_tap_modevent(module_t mod __unused, int what, void *arg __unused)
 {
+	int error;
 
 	switch (what) {
 	case MOD_LOAD:
+		error = bpfrs_check_layout();
+		if (error != 0)
+			return (error);
 		bpfrs_ether_input = bpfrs_kernel_symbol("ether_input");
 		bpfrs_lo_output = bpfrs_kernel_symbol("looutput");
 		bpfrs_departure_tag = EVENTHANDLER_REGISTER(
