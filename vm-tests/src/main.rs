@@ -3,6 +3,7 @@
 
 mod bench;
 mod console;
+mod controls;
 mod diff;
 mod findings;
 mod group;
@@ -130,7 +131,8 @@ struct TestOptions {
     /// How often to load and unload the module
     #[arg(long, default_value_t = 1000)]
     loads: u64,
-    /// Only these tests of the device (`bpfrs-guest test --list`), nothing else
+    /// Only these tests of the device (`bpfrs-guest test --list`), "layout" and "sanitizer-control",
+    /// nothing else
     tests: Vec<String>,
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Module {
     Producer,
     /// The positive control.
     Legacy,
+    /// The driver as it must not be loaded: its struct ifnet is not the kernel's.
+    Shifted,
 }
 
 impl Module {
@@ -49,6 +51,7 @@ impl Module {
             Self::Bpfrs => "kmod",
             Self::Producer => "producer",
             Self::Legacy => "legacy",
+            Self::Shifted => "shifted",
         }
     }
 
@@ -58,6 +61,7 @@ impl Module {
             Self::Bpfrs => &["bpfrs_tap.ko", "bpfrs.ko"],
             Self::Producer => &["producer.ko"],
             Self::Legacy => &["legacy.ko"],
+            Self::Shifted => &["bpfrs_tap_shifted.ko", "bpfrs_shifted.ko"],
         }
     }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::TestOptions;
+use crate::controls;
 use crate::group::{Boot, Group};
-use crate::guest::Guest;
+use crate::guest::{Guest, Sanitizer};
 use crate::machine::Hardware;
 use crate::payload::{self, Module};
 use crate::tap::Tap;
@@ -21,12 +22,15 @@ pub(crate) fn run(
     for guest in guests {
         for (number, basis) in guest.bases(&options.modules).into_iter().enumerate() {
             tap.begin(guest, basis);
-            let payload = payload::make(guest, basis, &[Module::Bpfrs, Module::Producer])?;
+            let modules = [Module::Bpfrs, Module::Producer, Module::Shifted];
+            let payload = payload::make(guest, basis, &modules)?;
             let boot = Boot { series: "test", guest, basis, hardware, payload: &payload };
-            let mut groups = if options.tests.is_empty() {
-                all(options.loads)
-            } else {
-                vec![some(&options.tests)]
+            let (controls, tests): (Vec<_>, Vec<_>) =
+                options.tests.iter().map(String::as_str).partition(|t| CONTROLS.contains(t));
+            let mut groups = match (tests.is_empty(), controls.is_empty()) {
+                (true, true) => all(options.loads),
+                (true, false) => vec![],
+                (false, _) => vec![some(&tests)],
             };
             if number > 0 {
                 // Stock is the same whatever ours is built from, and so is what controls show.
@@ -35,14 +39,27 @@ pub(crate) fn run(
             for group in groups {
                 group.run(&boot, &mut tap)?;
             }
+            let wanted =
+                |control| number == 0 && (options.tests.is_empty() || controls.contains(&control));
+            if wanted(LAYOUT) {
+                controls::layout(&boot, &mut tap)?;
+            }
+            if wanted(SANITIZER) && guest.sanitizer == Some(Sanitizer::Address) {
+                controls::sanitizer(&boot, &mut tap)?;
+            }
         }
     }
     println!("# consoles: {}/test-*/console.log", payload::work_folder().display());
     Ok(if tap.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What the kernel's side is tried with.
+const LAYOUT: &str = "layout";
+const SANITIZER: &str = "sanitizer-control";
+const CONTROLS: [&str; 2] = [LAYOUT, SANITIZER];
+
 /// These tests of the device alone.
-fn some(tests: &[String]) -> Group {
+fn some(tests: &[&str]) -> Group {
     Group {
         name: "bpfrs".into(),
         setup: driver_and_cage(),
