@@ -36,6 +36,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
   programs      tcpdump, bittwist, netstat, unmodified       --chroot DIR --device PATTERN --spoil frame
+  atf           the systems' own tests in /usr/tests         --chroot DIR
   producer      packets of a module, counted exactly         --module PATH --producer PATH --device PATTERN --spoil filter
   net-parity    two drivers on one interface: KIND …         --device PATTERN --stock --frames N --spoil size|snaplen
   net-life      interfaces come, go and move: CASE …         --device PATTERN --stock --cycles N --moves N --spoil stop
@@ -66,6 +67,7 @@ fn run(arguments: &[&'static str]) -> i32 {
         "after-revoke" => after_revoke::run(&arguments),
         "test" => tests::run(&arguments),
         "programs" => programs::run(&arguments),
+        "atf" => programs::atf::run(&arguments),
         "unload" => unload::run(&arguments),
         "producer" => producer::run(&arguments),
         "net-parity" => net::parity(&arguments),

@@ -2,6 +2,7 @@
 //! Programs of others, unmodified. In a chroot made by cage.sh their /dev/bpfN are nodes of
 //! ours.
 
+pub(crate) mod atf;
 mod bittwist;
 mod netstat;
 mod pcap;

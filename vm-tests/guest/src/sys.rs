@@ -75,6 +75,7 @@ const SYS_JAIL_ATTACH: usize = 436;
 const SYS_KLDUNLOADF: usize = 444;
 const SYS_MMAP: usize = 477;
 const SYS_FSTATAT: usize = 552;
+const SYS_GETDIRENTRIES: usize = 554;
 const SYS_KEVENT: usize = 560;
 
 /// An error number of FreeBSD.
@@ -678,6 +679,31 @@ pub(crate) fn stat(path: &str) -> Result<Node> {
         u32::from_ne_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]])
     };
     Ok(Node { mode: word(24) & 0xffff, uid: word(28), gid: word(32) })
+}
+
+/// getdirentries(2): the names in a folder.
+pub(crate) fn entries(path: &str) -> Result<Vec<String>> {
+    let folder = Fd::open(path, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let mut names = Vec::new();
+    let mut block = vec![0_u8; 1 << 14];
+    loop {
+        let to = block.as_mut_ptr().expose_provenance();
+        // SAFETY: the kernel writes at most the block's length; its position is not asked for.
+        let length = unsafe { call(SYS_GETDIRENTRIES, [int(folder.0), to, block.len(), 0, 0, 0]) }?;
+        if length == 0 {
+            return Ok(names);
+        }
+        // struct dirent since FreeBSD 12: fileno and off (8 bytes each), reclen (2), type, pad,
+        // namlen (2), pad (2), and the name.
+        let mut rest = block.get(..length).unwrap_or_default();
+        while let (Some(&[low, high]), Some(&[short, long])) = (rest.get(16..18), rest.get(20..22))
+        {
+            let name = usize::from(u16::from_ne_bytes([short, long]));
+            names.push(name_of(rest.get(24..24 + name).unwrap_or_default()));
+            let record = usize::from(u16::from_ne_bytes([low, high])).max(24);
+            rest = rest.get(record..).unwrap_or_default();
+        }
+    }
 }
 
 /// revoke(2).
