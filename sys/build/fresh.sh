@@ -90,6 +90,8 @@ stage() {
 	fi
 	printf '%-24s %-8s %5d s\n' "$name" FAILED "$seconds"
 	fault "$log"
+	# The logs that this one names go with the system.
+	[ ! -d "$debian/root/bpfrs/target/ci" ] || cp -r "$debian/root/bpfrs/target/ci" "$logs/"
 	exit 1
 }
 
