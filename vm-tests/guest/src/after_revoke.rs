@@ -11,7 +11,7 @@ use bpfrs_vm_protocol::{AfterRevoke, Message};
 use zerocopy::FromZeros;
 
 use crate::arguments::{Arguments, Device};
-use crate::bpf::{self, Bpf, REJECT, SOON};
+use crate::bpf::{self, Bpf, REJECT, SOON, WAITING};
 use crate::driver::{self, eventually};
 use crate::loopback::{Sender, payload};
 use crate::report::{self, Reporter};
@@ -62,8 +62,10 @@ fn after_revoke(device: Device, prefix: &str) -> Result<AfterRevoke> {
         }
         0
     })?;
-    let up = eventually(Duration::from_secs(5), || shared.stage.load(SeqCst) == 1);
-    sys::sleep(Duration::from_millis(100));
+    let up = eventually(SOON, || {
+        shared.stage.load(SeqCst) == 1
+            && reader.waits_for().is_some_and(|name| WAITING.contains(&name.as_str()))
+    });
     if !up {
         reader.signal(libc::SIGKILL);
         return Err(Errno(libc::EBUSY));

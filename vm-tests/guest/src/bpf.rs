@@ -308,5 +308,10 @@ pub(crate) fn is_death(errno: Errno) -> bool {
     matches!(errno.0, libc::ENXIO | libc::EIO | libc::EBADF | libc::ENOTTY)
 }
 
-/// The time within which anything that must happen "at once" has to happen, on a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(1);
+/// What has not happened by then never will: it bounds what hangs, on a machine however busy, and
+/// decides nothing else.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Where the kernel says that a process sleeps that waits for packets: in read(2), in poll(2) or
+/// select(2), in kevent(2).
+pub(crate) const WAITING: [&str; 3] = ["bpf", "select", "kqread"];

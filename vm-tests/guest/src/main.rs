@@ -18,6 +18,7 @@ mod producer;
 mod programs;
 mod race;
 mod report;
+mod stalls;
 mod stat;
 mod storm;
 mod sys;
@@ -31,7 +32,7 @@ use arguments::Arguments;
 const USAGE: &str = "\
 usage: bpfrs-guest COMMAND [OPTION …]
   race          readers, packets and revoke(2) all at once     --device PATTERN --prefix SYSCTL --type MALLOC-TYPE
-                --nodes N --readers N --seconds N --pause-us N --tcpdump CHROOT-DIR --ping PATH
+                --nodes N --readers N --seconds N --pause-us N --wake-limit-us N --tcpdump CHROOT-DIR --ping PATH
   after-revoke  what goes on after revoke(2)                   --device PATTERN
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N
@@ -44,7 +45,7 @@ usage: bpfrs-guest COMMAND [OPTION …]
   bench         what bpf adds to a packet on lo0             --device PATTERN --frames N --count N --spoil snaplen
   stat          the driver's descriptors, as bpfrsstat --all      --prefix SYSCTL
   behaviours    what can be seen of bpf(4): FAMILY …          --device PATTERN --prefix SYSCTL --stock --spoil immediate
-  storm         random operations by many processes          --device PATTERN --prefix SYSCTL --processes N --operations N --seed N
+  storm         random operations by many processes          --device PATTERN --prefix SYSCTL --processes N --operations N --seed N --spoil leave
   resend        the messages of the command before, once more
 A PATTERN is a path; %d in it stands for the number of the node.";
 

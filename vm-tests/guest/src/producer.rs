@@ -208,9 +208,11 @@ fn stamps(device: Device) -> Verdict {
         let expected = since_boot + SECONDS;
         ensure!(seen.abs_diff(expected) <= 1, "time of day {seen}, not {expected}");
     }
-    let now = sys::now().as_secs();
-    for seen in seconds(monotonic)? {
-        ensure!(seen.abs_diff(now) <= 2, "without a stamp: {seen}, not {now}");
+    let begin = sys::now().as_secs();
+    let without = seconds(monotonic)?;
+    let time = begin..=sys::now().as_secs();
+    for seen in without {
+        ensure!(time.contains(&seen), "without a stamp: {seen}, not in {time:?}");
     }
     Ok(())
 }
@@ -223,13 +225,12 @@ fn takes_none(device: Device) -> Verdict {
 
 /// Who sleeps on a producer that is unloaded reads ENXIO; the next one of its name is another.
 fn goes(device: Device, producer: &Module) -> Verdict {
-    for round in 0..20 {
+    for _ in 0..20 {
         let bpf = listener(device)?;
         bpf.fd.set_nonblocking(false)?;
         bpf.set_filter(bpf::BIOCSETF, &REJECT).at("BIOCSETF")?;
         let reader = Child::start(|| bpf.read().err().map_or(0, |errno| errno.0))?;
-        sys::sleep(Duration::from_millis(50));
-        ensure!(reader.runs(), "round {round}: the reader does not sleep");
+        reader.sleeps_in(&bpf::WAITING)?;
         let id = producer.load()?;
         sys::kldunload(id, false).at("kldunload")?;
         equal!("errno of read", reader.finish(SOON)?, libc::ENXIO);
@@ -243,7 +244,8 @@ fn goes(device: Device, producer: &Module) -> Verdict {
 /// The driver is unloaded and loaded while packets come; the producer never notices.
 fn driver_goes(device: Device, driver: &Module) -> Verdict {
     const ROUNDS: u32 = 20;
-    const COUNT: u32 = 1_000_000;
+    // More than it can send until it is killed.
+    const COUNT: u32 = 1_000_000_000;
     let before = sent()?;
     let sender = send(5_000, 100, COUNT)?;
     for round in 0..ROUNDS {

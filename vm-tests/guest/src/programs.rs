@@ -21,7 +21,7 @@ use crate::sys::{self, Fd};
 use crate::tests::{Child, Trouble, While, ensure};
 use pcap::Capture;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const TCPDUMP: &str = "/usr/sbin/tcpdump";
 
 /// `programs`

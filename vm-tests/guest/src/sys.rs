@@ -20,7 +20,7 @@ use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem::{size_of, size_of_val};
+use core::mem::{offset_of, size_of, size_of_val};
 use core::ops::Deref;
 use core::ptr;
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -74,6 +74,8 @@ const SYS_SIGACTION: usize = 416;
 const SYS_JAIL_ATTACH: usize = 436;
 const SYS_KLDUNLOADF: usize = 444;
 const SYS_MMAP: usize = 477;
+const SYS_CPUSET_SETAFFINITY: usize = 488;
+const SYS_POSIX_OPENPT: usize = 504;
 const SYS_FSTATAT: usize = 552;
 const SYS_GETDIRENTRIES: usize = 554;
 const SYS_KEVENT: usize = 560;
@@ -711,6 +713,25 @@ pub(crate) fn revoke(path: &str) -> Result<()> {
     path_call(SYS_REVOKE, path, 0).map(drop)
 }
 
+/// A pseudo-terminal, there while its master side is open.
+pub(crate) struct Terminal {
+    _master: Fd,
+    /// What others open.
+    pub(crate) path: String,
+}
+
+impl Terminal {
+    /// posix_openpt(2).
+    pub(crate) fn new() -> Result<Self> {
+        const TIOCGPTN: u64 = 0x4004_740f;
+        let master = call_plain(SYS_POSIX_OPENPT, int(libc::O_RDWR | libc::O_NOCTTY), 0)?;
+        let master = Fd(as_int(master));
+        let mut number = 0_u32;
+        master.ioctl(TIOCGPTN, &mut number)?;
+        Ok(Self { _master: master, path: format!("/dev/pts/{number}") })
+    }
+}
+
 /// mkdir(2).
 pub(crate) fn mkdir(path: &str) -> Result<()> {
     path_call(SYS_MKDIR, path, 0o755).map(drop)
@@ -782,6 +803,20 @@ impl Pid {
     /// As a number, never 0.
     pub(crate) fn number(self) -> i32 {
         self.0
+    }
+
+    /// What a process that sleeps waits for: the kernel's name for it (ps(1), wchan). None: it does
+    /// not sleep, or is gone.
+    pub(crate) fn waits_for(self) -> Option<String> {
+        // kern.proc.pid; sys/user.h keeps the layout of struct kinfo_proc for all releases.
+        const KERN_PROC_PID: [u32; 3] = [1, 14, 1];
+        const SLEEPS: u8 = 3;
+        let [a, b, c] = KERN_PROC_PID;
+        let raw = sysctl_value(&[a, b, c, self.0.cast_unsigned()]).ok()?;
+        if raw.get(offset_of!(libc::kinfo_proc, ki_stat)) != Some(&SLEEPS) {
+            return None;
+        }
+        raw.get(offset_of!(libc::kinfo_proc, ki_wmesg)..).map(name_of)
     }
 
     /// This process.
@@ -876,6 +911,27 @@ pub(crate) fn set_realtime(on: bool) {
     let _ = unsafe { call(SYS_RTPRIO, [RTP_SET, 0, at, 0, 0, 0]) };
 }
 
+/// cpuset_setaffinity(2): this process runs on that processor alone.
+pub(crate) fn stay_on(processor: usize) -> Result<()> {
+    const CPU_LEVEL_WHICH: usize = 3;
+    const CPU_WHICH_TID: usize = 1;
+    let mut mask = [0_u8; 128];
+    if let Some(byte) = mask.get_mut(processor / 8) {
+        *byte = 1 << (processor % 8);
+    }
+    let at = mask.as_ptr().expose_provenance();
+    let mut result = Err(Errno(libc::ERANGE));
+    // The kernel's own size of a set, which is another in each release, or any.
+    for size in [32, 64, 128] {
+        if result == Err(Errno(libc::ERANGE)) {
+            let which = [CPU_LEVEL_WHICH, CPU_WHICH_TID, usize::MAX, size, at, 0];
+            // SAFETY: a set of at least that size, which the kernel copies in.
+            result = unsafe { call(SYS_CPUSET_SETAFFINITY, which) }.map(drop);
+        }
+    }
+    result
+}
+
 static CAUGHT: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn on_signal(signal: i32) {
@@ -955,13 +1011,16 @@ pub(crate) fn sleep(time: Duration) {
 
 /// The value of a sysctl, as bytes.
 pub(crate) fn sysctl(name: &str) -> Result<Vec<u8>> {
-    let mib = sysctl_mib(name)?;
+    sysctl_value(&sysctl_mib(name)?)
+}
+
+fn sysctl_value(mib: &[u32]) -> Result<Vec<u8>> {
     let mut size = 0_usize;
-    sysctl_raw(&mib, 0, &mut size, &[])?;
+    sysctl_raw(mib, 0, &mut size, &[])?;
     // What it holds may grow between the two calls.
     let mut value = vec![0; size + size / 8 + 64];
     let mut size = value.len();
-    sysctl_raw(&mib, value.as_mut_ptr().expose_provenance(), &mut size, &[])?;
+    sysctl_raw(mib, value.as_mut_ptr().expose_provenance(), &mut size, &[])?;
     value.truncate(size);
     Ok(value)
 }

@@ -7,7 +7,7 @@ use alloc::format;
 use core::time::Duration;
 
 use crate::arguments::{Arguments, Device};
-use crate::bpf::{self, Bpf, POLL_READ, REJECT, SOON};
+use crate::bpf::{self, Bpf, POLL_READ, REJECT, SOON, WAITING};
 use crate::driver::{self, eventually};
 use crate::report::{self, Reporter};
 use crate::sys::{self, Errno, Fd};
@@ -90,15 +90,16 @@ impl Module {
             })
         };
         let (reader, poller) = (sleeper(0)?, sleeper(1)?);
-        sys::sleep(Duration::from_millis(300));
-        ensure!(reader.runs() && poller.runs(), "the sleepers do not sleep");
+        for sleeper in [&reader, &poller] {
+            sleeper.sleeps_in(&WAITING)?;
+        }
         equal!("kldunload with sleepers", Self::unload(id, false), refused(libc::EBUSY));
         // In a process of its own: if it hangs, it must not take this one along.
         let forced =
             Child::start(|| Self::unload(id, true).err().map_or(0, |Errno(number)| number))?;
-        equal!("errno of the sleeping read", reader.finish(2 * SOON)?, libc::ENXIO);
-        equal!("end of the sleeping poll", poller.finish(2 * SOON)?, libc::ENXIO);
-        equal!("kldunload -f", forced.finish(Duration::from_secs(10))?, 0);
+        equal!("errno of the sleeping read", reader.finish(SOON)?, libc::ENXIO);
+        equal!("end of the sleeping poll", poller.finish(SOON)?, libc::ENXIO);
+        equal!("kldunload -f", forced.finish(SOON)?, 0);
         equal!("lo0 promiscuous", bpf::is_promiscuous("lo0")?, false);
         let open = Bpf::open(&self.device.node(0)).map(drop);
         equal!("open of a node that is gone", open, refused(libc::ENOENT));
@@ -119,7 +120,7 @@ impl Module {
             if !queue.events(None).is_ok_and(|events| kqueue::is_end(&events)) {
                 return 3;
             }
-            if !eventually(Duration::from_secs(5), gone) {
+            if !eventually(SOON, gone) {
                 return 4;
             }
             sys::sleep(Duration::from_millis(500));
@@ -131,12 +132,11 @@ impl Module {
                 _ => 6,
             }
         })?;
-        sys::sleep(Duration::from_millis(300));
-        ensure!(watcher.runs(), "the watcher does not wait");
+        watcher.sleeps_in(&WAITING)?;
         let forced =
             Child::start(|| Self::unload(id, true).err().map_or(0, |Errno(number)| number))?;
-        equal!("kldunload -f", forced.finish(Duration::from_secs(10))?, 0);
-        equal!("the watcher (see its steps)", watcher.finish(Duration::from_secs(8))?, 0);
+        equal!("kldunload -f", forced.finish(SOON)?, 0);
+        equal!("the watcher (see its steps)", watcher.finish(2 * SOON)?, 0);
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Module {
     /// Unloads it. What a dead open still holds may keep it a moment longer.
     pub(crate) fn unload_unused(id: i32) -> sys::Result<()> {
         let mut result = Ok(());
-        eventually(Duration::from_secs(5), || {
+        eventually(SOON, || {
             result = Self::unload(id, false);
             result.is_ok()
         });

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use bpfrs_vm_protocol::frame::{BROADCASTS, SMALLEST, ethernet, number_of};
 
-use super::{ARRIVAL, STOCK, Subject, writer};
+use super::{ARRIVAL, QUIET, STOCK, Subject, writer};
 use crate::bpf::{self, Bpf, records};
 use crate::driver::eventually;
 use crate::ifnet::{self, Cloned, Epair};
@@ -93,7 +93,7 @@ fn occurs(exception: &Exception, subject: Subject) -> Verdict {
         by_stock >= FRAMES
     });
     if attached.is_ok() {
-        let (limit, wanted) = if subject.stock { (ARRIVAL, FRAMES) } else { (bpf::SOON, 1) };
+        let (limit, wanted) = if subject.stock { (ARRIVAL, FRAMES) } else { (5 * QUIET, 1) };
         eventually(limit, || {
             by_subject += received(&tried);
             by_subject >= wanted

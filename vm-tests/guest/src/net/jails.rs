@@ -113,8 +113,7 @@ fn vnet_moves(subject: Subject, moves: u64, life: &mut Life) -> Verdict {
         ensure!(shared.reaches(1), "the reader is not attached after {PATIENCE:?}");
         send()?;
         ensure!(shared.reaches(2), "the reader has no packets after {PATIENCE:?}");
-        sys::sleep(Duration::from_millis(20));
-        ensure!(reader.runs(), "the reader does not sleep");
+        reader.sleeps_in(&bpf::WAITING)?;
         life.blocked += 1;
         travel().at("moving the interface")?;
         if eventually(SOON, || !reader.runs()) {
@@ -148,7 +147,7 @@ fn vnet_moves(subject: Subject, moves: u64, life: &mut Life) -> Verdict {
         life.cycles += 1;
     }
     life.packets = shared.packets.load(SeqCst);
-    equal!("blocked readers still asleep after a second", life.asleep, 0);
+    equal!("blocked readers still asleep", life.asleep, 0);
     equal!("ends with ENXIO", life.ends.get("ENXIO").copied(), Some(2 * moves));
     left_behind(subject)
 }

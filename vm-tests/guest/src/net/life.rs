@@ -72,8 +72,7 @@ fn gone_ends_read(subject: Subject) -> Verdict {
     bpf.attach(&pair.a).at("BIOCSETIF")?;
     bpf.set_filter(bpf::BIOCSETF, &REJECT)?;
     let child = Child::start(|| bpf.read().err().map_or(0, |errno| errno.0))?;
-    sys::sleep(Duration::from_millis(200));
-    ensure!(child.runs(), "the reader does not sleep");
+    child.sleeps_in(&bpf::WAITING)?;
     pair.into_cloned().destroy().at("destroying the pair")?;
     equal!("errno of read", child.finish(SOON)?, libc::ENXIO);
     equal!("read after it", bpf.read(), Err(Errno(libc::ENXIO)));
@@ -212,7 +211,7 @@ fn storm(
 }
 
 fn judge(shared: &Storm, life: &Life) -> Verdict {
-    equal!("blocked readers still asleep after a second", life.asleep, 0);
+    equal!("blocked readers still asleep", life.asleep, 0);
     equal!("malformed reads", shared.malformed.load(SeqCst), 0);
     // ENOTTY: the node was revoked before read(2), which asks for the buffer's length first.
     let deaths = ["ENXIO", "EIO", "EBADF", "ENOTTY"];
@@ -232,7 +231,7 @@ pub(super) fn left_behind(subject: Subject) -> Verdict {
         return Ok(());
     }
     let mut left = None;
-    eventually(Duration::from_secs(5), || {
+    eventually(SOON, || {
         left = driver::counters("net.bpfrs").ok().map(|c| (c.live, c.descriptors));
         left == Some((0, 0))
     });

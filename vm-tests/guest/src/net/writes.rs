@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bpfrs_vm_protocol::frame::{ethernet, number_of};
 
-use super::{ARRIVAL, STOCK, Subject};
+use super::{ARRIVAL, QUIET, STOCK, Subject};
 use crate::bpf::{self, Bpf, SOON, records};
 use crate::driver::eventually;
 use crate::ifnet::Epair;
@@ -127,7 +127,7 @@ fn written(pair: &Epair, writer: Bpf, subject: Subject, mode: Mode) -> Result<Ca
     };
     eventually(ARRIVAL, &mut listen);
     // One too many would come by then.
-    let end = crate::sys::now() + SOON / 10;
+    let end = crate::sys::now() + QUIET;
     eventually(SOON, || listen() && crate::sys::now() >= end);
     trouble?;
     Ok(captures)

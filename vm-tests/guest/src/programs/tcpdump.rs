@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::pcap::{Capture, DLT_NULL};
 use super::{Cage, TCPDUMP};
+use crate::bpf::SOON;
 use crate::loopback::{Sender, payload};
 use crate::report::{self, Reporter};
 use crate::stat;
@@ -119,8 +120,7 @@ fn ends_when_revoked(cage: &Cage) -> Verdict {
     for node in 0..16 {
         sys::revoke(&cage.device.node(node)).at("revoke")?;
     }
-    // It may be about to print; the driver's part takes no time.
-    let status = tcpdump.finish(Duration::from_secs(2))?;
+    let status = tcpdump.finish(SOON)?;
     ensure!(status != 0, "tcpdump ended as if nothing had happened: {}", cage.said(TCPDUMP));
     Ok(())
 }

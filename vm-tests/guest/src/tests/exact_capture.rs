@@ -45,8 +45,9 @@ fn listen(bench: &Bench, buffer: u32, address: Address) -> Result<(Bpf, Sender),
     let sender = sender(address)?;
     let bpf = bench.open()?;
     bpf.set_buffer_length(buffer)?;
-    bpf.attach("lo0").at("BIOCSETIF")?;
+    // In this order: no packet of others is stored.
     bpf.set_filter(bpf::BIOCSETF, &filter(address))?;
+    bpf.attach("lo0").at("BIOCSETIF")?;
     bpf.fd.set_nonblocking(true)?;
     Ok((bpf, sender))
 }

@@ -4,13 +4,14 @@
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use core::time::Duration;
 
 use super::{Bench, Child, Test, Trouble, Verdict, While, ensure, equal, own, refused};
-use crate::bpf::{self, ACCEPT, Bpf, POLL_READ, REJECT, SOON, records, udp_to};
+use crate::bpf::{self, ACCEPT, Bpf, POLL_READ, REJECT, SOON, WAITING, records, udp_to};
 use crate::driver::eventually;
 use crate::loopback::{Sender, payload, silent_receiver};
-use crate::sys::{self, Address, Errno, Fd, Node};
+use crate::sys::{self, Address, Errno, Fd, Node, Pid, Shared};
 
 pub(super) const TESTS: &[Test] = &[
     own("node-owner-and-mode", node_owner_and_mode),
@@ -40,16 +41,45 @@ pub(super) const TESTS: &[Test] = &[
     own("closes-add-up", closes_add_up),
 ];
 
-/// Long enough for another process to have reached its system call, even under emulation.
+/// Long enough for what must not happen to have happened: where it is too short on a busy machine, a
+/// test sees less, and says nothing wrong.
 pub(super) const SETTLE: Duration = Duration::from_millis(150);
 const PORT: u16 = 40_021;
 
 /// A child that sleeps in `body` on a descriptor, whose verdict is its exit status; there by now.
 pub(super) fn asleep_in(body: impl FnOnce() -> i32) -> Result<Child, Trouble> {
     let child = Child::start(body)?;
-    sys::sleep(SETTLE);
-    ensure!(child.runs(), "the reader did not sleep");
+    child.sleeps_in(&WAITING)?;
     Ok(child)
+}
+
+/// A child that does nothing until it may go, and then ends: whatever it has open is closed then.
+struct Holder {
+    child: Child,
+    go: Shared<AtomicBool>,
+}
+
+impl Holder {
+    fn new() -> Result<Self, Trouble> {
+        let go: Shared<AtomicBool> = Shared::new().at("shared memory")?;
+        let child = Child::start(|| {
+            while !go.load(SeqCst) {
+                sys::sleep(Duration::from_millis(1));
+            }
+            0
+        })?;
+        Ok(Self { child, go })
+    }
+
+    fn let_go(&self) {
+        self.go.store(true, SeqCst);
+    }
+
+    fn finish(self) -> Verdict {
+        self.let_go();
+        equal!("the child", self.child.finish(SOON)?, 0);
+        Ok(())
+    }
 }
 
 /// What a sleeping read(2) ended with, as an exit status: an errno, or 0 for data.
@@ -80,7 +110,8 @@ pub(super) fn check_alive(bpf: &Bpf) -> Verdict {
         sender.send(&payload(number)).at("sendto")?;
     }
     let records = records(&bpf.read().at("read of a live open")?)?;
-    equal!("packets of a live open", records.len(), 3);
+    let ours = (0..3).filter(|&number| records.iter().any(|r| r.data.ends_with(&payload(number))));
+    equal!("packets of a live open", ours.count(), 3);
     drop(receiver);
     Ok(())
 }
@@ -137,15 +168,12 @@ fn one_close_after_dup_and_fork(bench: &Bench) -> Verdict {
     let before = bench.counters()?;
     let bpf = bench.attached()?;
     let copy = bpf.fd.dup().at("dup")?;
-    let child = asleep_in(|| {
-        sys::sleep(3 * SETTLE);
-        0
-    })?;
+    let child = Holder::new()?;
     drop(bpf);
     drop(copy);
     equal!("live while the child has it", bench.counters()?.live, before.live + 1);
     equal!("second open", Bpf::open(&bench.path()).map(drop), refused(libc::EBUSY));
-    equal!("the child", child.finish(SOON)?, 0);
+    child.finish()?;
     ensure!(
         eventually(SOON, || bench.counters().is_ok_and(|c| c.live == before.live)),
         "not closed"
@@ -175,15 +203,17 @@ fn one_close_after_scm_rights(bench: &Bench) -> Verdict {
 }
 
 /// A socket that is in flight within itself can only be freed by the kernel's collector, and with
-/// it our descriptor: d_close then comes without a thread.
+/// it our descriptor: d_close then comes without a thread. The collector runs when a socket of that
+/// family has come to its end, and takes what nobody can reach then: so this one is given up before
+/// the other, whose end it is.
 fn descriptor_lost_in_a_socket(bench: &Bench) -> Verdict {
     let (left, right) = sys::socket_pair()?;
     let bpf = bench.attached()?;
     left.send_fd(&bpf.fd).at("sendmsg")?;
     left.send_fd(&right).at("sendmsg of the socket")?;
-    drop((bpf, left, right));
+    drop((bpf, right, left));
     let free = || Bpf::open(&bench.path()).is_ok();
-    ensure!(eventually(Duration::from_secs(5), free), "the node stays busy");
+    ensure!(eventually(SOON, free), "the node stays busy");
     check_node(bench)
 }
 
@@ -291,9 +321,8 @@ fn revoke_many_readers(bench: &Bench) -> Verdict {
             },
             _ => bpf.fd.select(None).map_or(1, |_| libc::ENXIO),
         };
-        children.push(Child::start(body)?);
+        children.push(asleep_in(body)?);
     }
-    sys::sleep(3 * SETTLE);
     revoke(bench)?;
     for child in children {
         equal!("end of a reader", child.finish(SOON)?, libc::ENXIO);
@@ -435,7 +464,7 @@ fn many_revokers(bench: &Bench) -> Verdict {
         })?);
     }
     let mut opens = 0;
-    let opened = eventually(20 * SOON, || {
+    let opened = eventually(2 * SOON, || {
         if let Ok(bpf) = Bpf::open(&path) {
             opens += 1;
             let _ = bpf.attach("lo0");
@@ -458,9 +487,9 @@ impl FailPoint {
         Ok(point)
     }
 
-    /// The next call that passes it sleeps so long.
-    fn hold_one(name: &'static str, milliseconds: u64) -> Result<Self, Trouble> {
-        Self::set(name, &format!("1*sleep({milliseconds})"))
+    /// Holds a process that passes it, until this is dropped.
+    fn hold(name: &'static str, process: Pid) -> Result<Self, Trouble> {
+        Self::set(name, &format!("pause(0)[pid {}]", process.number()))
     }
 }
 
@@ -473,79 +502,121 @@ impl Drop for FailPoint {
 const HOLD_OPEN: &str = "debug.fail_point.bpfrs_open";
 const HOLD_CLOSE: &str = "debug.fail_point.bpfrs_close";
 
+/// Where the kernel says that a process sleeps that a fail point holds.
+const HELD: [&str; 1] = ["failpt"];
+
+/// An open that the driver has not published.
+struct HeldOpen {
+    child: Child,
+    point: FailPoint,
+}
+
+impl HeldOpen {
+    fn of(bench: &Bench) -> Result<Self, Trouble> {
+        let path = bench.path();
+        let go: Shared<AtomicBool> = Shared::new().at("shared memory")?;
+        let child = Child::start(|| {
+            while !go.load(SeqCst) {
+                sys::sleep(Duration::from_millis(1));
+            }
+            match Bpf::open(&path) {
+                // Whether it works at all.
+                Ok(bpf) => bpf.version().map_or(201, |_| 200),
+                Err(errno) => errno.0,
+            }
+        })?;
+        let point = FailPoint::hold(HOLD_OPEN, child.pid())?;
+        go.store(true, SeqCst);
+        child.sleeps_in(&HELD)?;
+        Ok(Self { child, point })
+    }
+
+    /// Lets it go on. A revocation has overtaken it.
+    fn finish(self) -> Verdict {
+        self.child.sleeps_in(&HELD)?;
+        drop(self.point);
+        let end = self.child.finish(SOON)?;
+        equal!("errno of the open (200: open and alive, 201: open and dead)", end, libc::EBUSY);
+        Ok(())
+    }
+}
+
 /// FREVOKE comes while the driver is in d_open, and no other close will ever come: the open must
 /// not succeed, and the node must not stay busy.
 fn revoke_during_open(bench: &Bench) -> Verdict {
-    let path = bench.path();
     let before = bench.counters()?;
-    let point = FailPoint::hold_one(HOLD_OPEN, 500)?;
-    let child = Child::start(|| match Bpf::open(&path) {
-        // Whether it works at all.
-        Ok(bpf) => bpf.version().map_or(201, |_| 200),
-        Err(errno) => errno.0,
-    })?;
-    sys::sleep(SETTLE);
-    ensure!(child.runs(), "the open was not held");
+    let open = HeldOpen::of(bench)?;
     revoke(bench)?;
-    ensure!(child.runs(), "the open did not last as long as the revoke");
-    let end = child.finish(2 * SOON)?;
-    drop(point);
-    if bench.counters()?.revokes == before.revokes {
-        return Err(Trouble::NotHere("no FREVOKE reached the driver during d_open".into()));
-    }
-    equal!("errno of the open (200: open and alive, 201: open and dead)", end, libc::EBUSY);
+    equal!("FREVOKE during d_open", bench.counters()?.revokes, before.revokes + 1);
+    open.finish()?;
     equal!("live", bench.counters()?.live, before.live);
     check_node(bench)
 }
 
-/// A normal close is still in the driver when FREVOKE comes: two closes for one open.
-fn revoke_during_close(bench: &Bench) -> Verdict {
+/// A close that the driver has not finished.
+struct HeldClose {
+    holder: Holder,
+    point: FailPoint,
+}
+
+impl HeldClose {
+    fn of(bpf: Bpf) -> Result<Self, Trouble> {
+        let holder = Holder::new()?;
+        // The last reference is the child's: it closes at its end.
+        drop(bpf);
+        let point = FailPoint::hold(HOLD_CLOSE, holder.child.pid())?;
+        holder.let_go();
+        holder.child.sleeps_in(&HELD)?;
+        Ok(Self { holder, point })
+    }
+
+    /// That it is still there.
+    fn check(&self) -> Verdict {
+        self.holder.child.sleeps_in(&HELD)
+    }
+
+    fn finish(self) -> Verdict {
+        drop(self.point);
+        self.holder.finish()
+    }
+}
+
+/// FREVOKE comes while a normal close is still in the driver: two closes for one open, and then
+/// `rest`. Some kernels (15) do not count an open any more when its last close reaches the driver, and
+/// revoke(2) would find nobody: so another open is on its way meanwhile.
+fn two_closes(bench: &Bench, rest: fn(&Bench, HeldClose) -> Verdict) -> Verdict {
     let before = bench.counters()?;
-    let bpf = bench.attached()?;
-    let point = FailPoint::hold_one(HOLD_CLOSE, 500)?;
-    let child = Child::start(|| {
-        sys::sleep(SETTLE);
-        0
-    })?;
-    // The last reference is the child's: it closes at its exit.
-    drop(bpf);
-    sys::sleep(2 * SETTLE);
-    ensure!(child.runs(), "the close was not held");
+    let open = HeldOpen::of(bench)?;
+    let close = HeldClose::of(bench.attached()?)?;
     revoke(bench)?;
-    equal!("the child", child.finish(2 * SOON)?, 0);
-    drop(point);
+    close.check()?;
+    ensure!(bench.counters()?.revokes > before.revokes, "no FREVOKE came during the close");
+    rest(bench, close)?;
+    open.finish()?;
     check_node(bench)?;
     let closed = || bench.counters().is_ok_and(|c| c.live == before.live);
     ensure!(eventually(SOON, closed), "an open is left");
     Ok(())
 }
 
+fn revoke_during_close(bench: &Bench) -> Verdict {
+    two_closes(bench, |_, held| held.finish())
+}
+
 /// … and a new open takes the node before that first close has come to its end.
 fn late_close_spares_the_new_open(bench: &Bench) -> Verdict {
-    let bpf = bench.attached()?;
-    let point = FailPoint::hold_one(HOLD_CLOSE, 800)?;
-    let child = Child::start(|| {
-        sys::sleep(SETTLE);
-        0
-    })?;
-    drop(bpf);
-    sys::sleep(2 * SETTLE);
-    ensure!(child.runs(), "the close was not held");
-    revoke(bench)?;
-    let new = bench.attached()?;
-    check_alive(&new)?;
-    ensure!(child.runs(), "the close did not last as long as the new open's first steps");
-    equal!("the child", child.finish(2 * SOON)?, 0);
-    drop(point);
-    check_alive(&new)?;
-    drop(new);
-    check_node(bench)
+    two_closes(bench, |bench, held| {
+        let new = bench.attached()?;
+        check_alive(&new)?;
+        held.check()?;
+        held.finish()?;
+        check_alive(&new)
+    })
 }
 
 fn descriptors_are_freed(bench: &Bench) -> Verdict {
-    let settled = |wanted: u64| {
-        eventually(2 * SOON, || bench.counters().is_ok_and(|c| c.descriptors == wanted))
-    };
+    let settled =
+        |wanted: u64| eventually(SOON, || bench.counters().is_ok_and(|c| c.descriptors == wanted));
     ensure!(settled(0), "{} descriptors before", bench.counters()?.descriptors);
     let mut stale = Vec::new();
     for number in 0..20 {
@@ -574,6 +645,6 @@ fn closes_add_up(bench: &Bench) -> Verdict {
         drop(bench.open()?);
     }
     let added_up = || sum().is_some_and(|(finished, opens, live)| live == 0 && finished == opens);
-    ensure!(eventually(2 * SOON, added_up), "finished, opens, live: {:?}", sum());
+    ensure!(eventually(SOON, added_up), "finished, opens, live: {:?}", sum());
     Ok(())
 }

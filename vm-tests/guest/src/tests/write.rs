@@ -47,8 +47,8 @@ fn packet(number: usize) -> Vec<u8> {
 }
 
 /// Attached to lo0, seeing the packets to `PORT` alone, at once or not at all.
-fn listening(bpf: Bpf) -> Result<Bpf, Trouble> {
-    bpf.set_filter(bpf::BIOCSETF, &udp_to(PORT, u32::MAX)).at("BIOCSETF")?;
+fn listening(bench: &Bench, node: usize) -> Result<Bpf, Trouble> {
+    let bpf = bench.listening_on(node, PORT)?;
     bpf.fd.set_nonblocking(true)?;
     Ok(bpf)
 }
@@ -68,10 +68,8 @@ fn receiver() -> Result<Fd, Trouble> {
 
 fn write_is_captured(bench: &Bench) -> Verdict {
     let receiver = receiver()?;
-    let writer = listening(bench.attached()?)?;
-    let other = bench.open_node(1)?;
-    other.attach("lo0").at("BIOCSETIF")?;
-    let other = listening(other)?;
+    let writer = listening(bench, 0)?;
+    let other = listening(bench, 1)?;
     for number in 0..20 {
         let packet = packet(number);
         equal!("write", writer.fd.write(&packet), Ok(packet.len()));
@@ -91,8 +89,8 @@ fn write_errors(bench: &Bench) -> Verdict {
     let bpf = bench.open()?;
     equal!("write unattached", bpf.fd.write(&packet(0)), refused(libc::ENXIO));
     equal!("write of nothing unattached", bpf.fd.write(&[]), refused(libc::ENXIO));
-    bpf.attach("lo0").at("BIOCSETIF")?;
-    let bpf = listening(bpf)?;
+    drop(bpf);
+    let bpf = listening(bench, 0)?;
     equal!("write of nothing", bpf.fd.write(&[]), Ok(0));
     let mut long = vec![0; 16384 + 5];
     long[..4].copy_from_slice(&LINK);
@@ -109,7 +107,7 @@ fn write_errors(bench: &Bench) -> Verdict {
 
 fn write_filter(bench: &Bench) -> Verdict {
     let _receiver = receiver()?;
-    let bpf = listening(bench.attached()?)?;
+    let bpf = listening(bench, 0)?;
     let (one, two) = (packet(1), packet(2));
     bpf.set_filter(bpf::BIOCSETWF, &REJECT).at("BIOCSETWF")?;
     equal!("write", bpf.fd.write(&one), refused(libc::EPERM));
@@ -130,7 +128,7 @@ fn write_filter(bench: &Bench) -> Verdict {
 fn write_feedback(bench: &Bench) -> Verdict {
     // lo0 has no input of its own: what is fed back is lost, what goes out comes back as ever.
     let _receiver = receiver()?;
-    let bpf = listening(bench.attached()?)?;
+    let bpf = listening(bench, 0)?;
     bpf.set_feedback(true).at("BIOCFEEDBACK")?;
     for direction in [0, 1] {
         bpf.set_direction(direction).at("BIOCSDIRECTION")?;
@@ -171,7 +169,7 @@ fn write_feedback_without_memory(bench: &Bench) -> Verdict {
 
 fn write_locked(bench: &Bench) -> Verdict {
     let _receiver = receiver()?;
-    let bpf = listening(bench.attached()?)?;
+    let bpf = listening(bench, 0)?;
     bpf.set_filter(bpf::BIOCSETWF, &udp_to(PORT, 1)).at("BIOCSETWF")?;
     bpf.lock().at("BIOCLOCK")?;
     equal!("BIOCSETWF", bpf.set_filter(bpf::BIOCSETWF, &ACCEPT), refused(libc::EPERM));
