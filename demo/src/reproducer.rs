@@ -3,7 +3,7 @@
 //! readers that open, set up, read and go, and a revoke(2) every millisecond or so.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use bpfrs::kpi::host::{self, File, Interface, Thread};
 use bpfrs::kpi::stats;
 use bpfrs_sys::bpfrs_const::*;
 use bpfrs_sys::bpfrs_ioc::*;
-use bpfrs_vm_protocol::tally::{Random, Tally, count, nanoseconds};
+use bpfrs_vm_protocol::tally::{LOOK, Random, Tally, count, nanoseconds};
 use bpfrs_vm_protocol::{AfterRevoke, Driver, Memory, Race};
 use zerocopy::FromZeros;
 
@@ -150,12 +150,19 @@ fn spawn(name: String, run: &Arc<Run>, body: impl FnOnce(&Run) + Send + 'static)
     thread.expect("a thread")
 }
 
-/// The race, for `time`. `progress` is told now and then how far it came.
-pub(crate) fn race(device: &str, time: Duration, mut progress: impl FnMut(&Race)) -> Race {
+/// The race, for `time`; readers should wake within `wake_limit` microseconds. `progress` is told now
+/// and then how far it came.
+pub(crate) fn race(
+    device: &str,
+    time: Duration,
+    wake_limit: u64,
+    mut progress: impl FnMut(&Race),
+) -> Race {
     let mut result = Race {
         device: device.into(),
         readers: READERS as u64,
         nodes: NODES as u64,
+        wake_limit,
         memory_before: memory(),
         ..Race::default()
     };
@@ -177,7 +184,9 @@ pub(crate) fn race(device: &str, time: Duration, mut progress: impl FnMut(&Race)
             Reader { run, slot, random: random(slot as u64) }.work()
         }));
     }
-    threads.push(spawn("revoker".into(), &run, revoker));
+    let (waker, sleeper) = mpsc::channel();
+    threads.push(spawn("control".into(), &run, move |run| control(run, &sleeper)));
+    threads.push(spawn("revoker".into(), &run, move |run| revoker(run, &waker)));
 
     let mut random = random(99);
     let mut next_report = start;
@@ -188,7 +197,7 @@ pub(crate) fn race(device: &str, time: Duration, mut progress: impl FnMut(&Race)
             progress(&result);
         }
         for slot in 0..READERS {
-            if run.tally.sleeps_on(slot, now()) {
+            if run.tally.sleeps_on(slot) {
                 run.interrupt(slot);
             }
         }
@@ -201,7 +210,7 @@ pub(crate) fn race(device: &str, time: Duration, mut progress: impl FnMut(&Race)
                 run.interrupt(slot);
             }
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(LOOK);
     }
     for slot in 0..READERS {
         run.tally.forget_wait(slot);
@@ -235,11 +244,32 @@ fn sender(run: &Run) {
     }
 }
 
-fn revoker(run: &Run) {
+/// Sleeps until the revoker wakes it, of which the driver knows nothing.
+fn control(run: &Run, sleeper: &mpsc::Receiver<()>) {
+    loop {
+        run.tally.control_begins();
+        let woken = sleeper.recv();
+        run.tally.control_ended(now());
+        if woken.is_err() {
+            // The revoker has ended.
+            return;
+        }
+    }
+}
+
+fn revoker(run: &Run, waker: &mpsc::Sender<()>) {
     let mut random = random(88);
     while run.goes_on() {
-        let node = random.below(NODES);
+        let node = random.below(NODES + 1);
         let begin = now();
+        if node == NODES {
+            run.tally.control_meets(begin);
+            if waker.send(()).is_err() {
+                return;
+            }
+            thread::sleep(PAUSE);
+            continue;
+        }
         run.tally.revoke_begins(node, begin);
         match host::revoke(node as i32) {
             Ok(()) => count(&run.tally.revokes),

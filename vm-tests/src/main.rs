@@ -161,7 +161,8 @@ struct RaceOptions {
     /// Between two revocations
     #[arg(long, default_value_t = 1000, value_name = "MICROSECONDS")]
     pause_us: u64,
-    /// By then 99 of 100 blocked readers must be awake
+    /// By then 99 of 100 blocked readers must be awake; and more may be late only if as many of a
+    /// control are, which the driver has nothing to do with
     #[arg(long, default_value_t = 10, value_name = "MILLISECONDS")]
     wake_limit: u64,
     /// The table as JSON, too
@@ -202,7 +203,7 @@ struct NetOptions {
     stock_share: u64,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct DiffOptions {
     #[command(flatten)]
     place: Place,

@@ -44,10 +44,7 @@ pub(crate) fn run(
     options: &RaceOptions,
 ) -> Result<ExitCode> {
     let mut columns = Vec::new();
-    let limits = Limits {
-        revokes: if options.full { FULL_REVOKES } else { 1 },
-        wake_micros: options.wake_limit * 1000,
-    };
+    let limits = Limits { revokes: if options.full { FULL_REVOKES } else { 1 } };
     for guest in guests {
         let modules: Vec<Module> = options.drivers.iter().filter_map(|d| module(*d)).collect();
         let basis = guest.basis(options.modules);
@@ -156,8 +153,11 @@ fn race(
         (Driver::Bpfrs, false) => options.seconds,
     };
     command.push_str(&format!(
-        " --seconds {seconds} --readers {} --nodes {} --pause-us {}",
-        options.readers, options.nodes, options.pause_us
+        " --seconds {seconds} --readers {} --nodes {} --pause-us {} --wake-limit-us {}",
+        options.readers,
+        options.nodes,
+        options.pause_us,
+        options.wake_limit * 1000
     ));
     // The kernel would answer only a part of the flood, and print that it does.
     let _ = shell.run("sysctl net.inet.icmp.icmplim=0", Duration::from_secs(30));

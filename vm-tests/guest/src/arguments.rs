@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// Options that take no value.
 const FLAGS: [&str; 2] = ["--stock", "--list"];
 /// Options that do.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "--device",
     "--prefix",
     "--type",
@@ -16,6 +16,7 @@ const OPTIONS: [&str; 20] = [
     "--readers",
     "--seconds",
     "--pause-us",
+    "--wake-limit-us",
     "--tcpdump",
     "--ping",
     "--module",

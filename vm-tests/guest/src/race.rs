@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
-use bpfrs_vm_protocol::tally::{MAX_READERS, Random, Tally, count, nanoseconds};
+use bpfrs_vm_protocol::tally::{LOOK, MAX_READERS, Random, Tally, count, nanoseconds};
 use bpfrs_vm_protocol::{Message, Race};
 
 use crate::arguments::{Arguments, Device};
@@ -17,7 +17,7 @@ use crate::bpf::{self, ACCEPT, Bpf, REJECT};
 use crate::driver;
 use crate::loopback;
 use crate::report::{self, Reporter};
-use crate::sys::{self, Errno, Pid, Result};
+use crate::sys::{self, Errno, Fd, Pid, Result, Terminal};
 
 /// SIGKILL must have worked by then, and nodes must be free.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ struct Plan {
     readers: usize,
     time: Duration,
     pause: Duration,
+    /// In microseconds.
+    wake_limit: u64,
     tcpdump: Option<&'static str>,
     ping: Option<&'static str>,
 }
@@ -58,6 +60,7 @@ impl Plan {
             readers: readers as usize,
             time: Duration::from_secs(arguments.number("--seconds", 10)?),
             pause: Duration::from_micros(arguments.number("--pause-us", 1000)?),
+            wake_limit: arguments.number("--wake-limit-us", 10_000)?,
             tcpdump: arguments.get("--tcpdump"),
             ping: arguments.get("--ping"),
         })
@@ -91,11 +94,13 @@ fn race(plan: &Plan, reporter: &mut Reporter) -> Result<()> {
         device: plan.device.pattern.into(),
         readers: plan.readers as u64,
         nodes: plan.nodes as u64,
+        wake_limit: plan.wake_limit,
         memory_before: driver::memory(plan.malloc_type),
         ..Race::default()
     };
     let start = sys::now();
-    let mut company = Company::new(plan, shared)?;
+    let terminal = Terminal::new()?;
+    let mut company = Company::new(plan, shared, &terminal)?;
     let mut next_report = start;
     while sys::now() < start + plan.time {
         company.supervise();
@@ -106,7 +111,7 @@ fn race(plan: &Plan, reporter: &mut Reporter) -> Result<()> {
             company.fill(&mut result, start);
             reporter.message(&Message::Progress(result.clone()));
         }
-        sys::sleep(Duration::from_millis(5));
+        sys::sleep(LOOK);
     }
     company.dismiss();
     company.fill(&mut result, start);
@@ -162,7 +167,7 @@ struct Company<'a> {
 }
 
 impl<'a> Company<'a> {
-    fn new(plan: &'a Plan, shared: &'static Tally) -> Result<Self> {
+    fn new(plan: &'a Plan, shared: &'static Tally, terminal: &Terminal) -> Result<Self> {
         let mut company = Self {
             plan,
             shared,
@@ -179,7 +184,8 @@ impl<'a> Company<'a> {
         for slot in 0..plan.readers {
             company.readers.push(company.hire(slot)?);
         }
-        company.others.push(sys::fork(|| revoker(plan, shared))?);
+        company.others.push(sys::fork(|| control(shared, &terminal.path))?);
+        company.others.push(sys::fork(|| revoker(plan, shared, &terminal.path))?);
         Ok(company)
     }
 
@@ -201,15 +207,15 @@ impl<'a> Company<'a> {
                 self.ping = None;
             }
         }
-        let now = sys::now();
         for (slot, reader) in self.readers.iter().enumerate() {
-            if self.shared.sleeps_on(slot, now) {
+            if self.shared.sleeps_on(slot) {
                 reader.signal(libc::SIGKILL);
             }
         }
         if self.random.one_in(40) {
             self.kill_one();
         }
+        let now = sys::now();
         self.supervise_tcpdump(now);
         self.supervise_ping(now);
     }
@@ -293,7 +299,7 @@ impl<'a> Company<'a> {
 
 /// Runs a program with its output thrown away.
 fn quietly(program: &str, arguments: &[&str]) -> i32 {
-    if let Ok(null) = sys::Fd::open("/dev/null", libc::O_RDWR) {
+    if let Ok(null) = Fd::open("/dev/null", libc::O_RDWR) {
         for standard in 0..3 {
             let _ = null.dup_to(standard);
         }
@@ -302,11 +308,35 @@ fn quietly(program: &str, arguments: &[&str]) -> i32 {
     127
 }
 
-/// Revokes nodes at random, for ever.
-fn revoker(plan: &Plan, shared: &Tally) -> i32 {
+/// Reads a terminal, and opens it again when it was revoked: what the kernel's own drivers need from
+/// revoke(2) to the end of a read, on this machine in this minute.
+fn control(shared: &Tally, path: &str) -> i32 {
+    loop {
+        let Ok(terminal) = Fd::open(path, libc::O_RDWR | libc::O_NOCTTY) else {
+            sys::sleep(Duration::from_millis(1));
+            continue;
+        };
+        sys::set_realtime(true);
+        shared.control_begins();
+        let _ = terminal.read(&mut [0; 1]);
+        shared.control_ended(sys::now());
+        sys::set_realtime(false);
+    }
+}
+
+/// Revokes nodes at random, and the control's terminal as often as each, for ever.
+fn revoker(plan: &Plan, shared: &Tally, terminal: &str) -> i32 {
     let mut random = random();
     loop {
-        let node = random.below(plan.nodes);
+        let node = random.below(plan.nodes + 1);
+        if node == plan.nodes {
+            shared.control_meets(sys::now());
+            if let Err(errno) = sys::revoke(terminal) {
+                shared.revoke_errors.add(errno.0);
+            }
+            sys::sleep(plan.pause);
+            continue;
+        }
         let path = plan.device.node(node);
         let begin = sys::now();
         shared.revoke_begins(node, begin);

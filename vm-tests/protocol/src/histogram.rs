@@ -30,9 +30,20 @@ impl Histogram {
         self.max.fetch_max(micros, Ordering::Relaxed);
     }
 
+    /// How many were added so far.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many of them are above a limit in microseconds (to the edge of its bucket).
+    pub fn above(&self, limit: u64) -> u64 {
+        let above = self.buckets.iter().skip(bucket_of(limit) + 1);
+        above.map(|b| b.load(Ordering::Relaxed)).sum()
+    }
+
     /// What was added so far.
     pub fn times(&self) -> Times {
-        let count: u64 = self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).sum();
+        let count = self.count();
         let max = self.max.load(Ordering::Relaxed);
         let quantile = |per_cent: u64| {
             let rank = (count * per_cent).div_ceil(100);
@@ -78,6 +89,8 @@ mod tests {
         }
         let times = histogram.times();
         assert_eq!((times.count, times.max), (1000, 1000));
+        assert_eq!((histogram.count(), histogram.above(1000), histogram.above(0)), (1000, 0, 1000));
+        assert!((469..=500).contains(&histogram.above(500)));
         assert!((500..=531).contains(&times.p50) && (990..=1000).contains(&times.p99), "{times:?}");
     }
 }

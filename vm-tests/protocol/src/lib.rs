@@ -184,18 +184,25 @@ pub struct Race {
     pub revoke_time: Times,
     /// Readers that were blocked on a node when its revocation began …
     pub blocked: u64,
-    /// … of these: ended by an error within a second,
+    /// … of these: ended by an error,
     pub woken: u64,
-    /// … woken later than that,
-    pub woken_late: u64,
     /// … returned once more with data or at a timeout, then met the dead descriptor,
     pub returned: u64,
     /// … killed by the reproducer itself before they could show anything,
     pub killed: u64,
-    /// … still asleep after a second, and then killed.
+    /// … still asleep after a second or more, and then killed.
     pub asleep: u64,
     /// From the start of revoke(2) to the return of the blocked call.
     pub wake_time: Times,
+    /// In microseconds: by then a reader should be awake.
+    pub wake_limit: u64,
+    /// Readers that woke later than that.
+    pub late: u64,
+    /// The same for the control: a reader with the same priority, woken in between by the same
+    /// process, for which the driver does nothing.
+    pub control_time: Times,
+    /// … and how often that took longer than the limit.
+    pub control_late: u64,
     /// Processes that SIGKILL did not end.
     pub stuck_processes: u64,
     /// Nodes that stayed busy after everybody had left. Known at the end only.

@@ -15,8 +15,11 @@ use crate::histogram::Histogram;
 
 /// Readers there may be.
 pub const MAX_READERS: usize = 64;
-/// A reader that revoke(2) has not woken by then counts as asleep.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+/// How long whoever supervises the readers waits between two looks at them.
+pub const LOOK: Duration = Duration::from_millis(5);
+/// A reader that revoke(2) has not woken after so many looks counts as asleep: a second, and as much
+/// more as the machine stands still meanwhile.
+const LOOKS: u64 = 200;
 /// Errors above are counted as this one.
 const ERRNO_MAX: usize = 128;
 
@@ -53,6 +56,28 @@ struct Slot {
     waits_on: AtomicU64,
     /// When the first revoke(2) of that node during this wait began (ns), or 0.
     revoked_at: AtomicU64,
+    /// How often it was looked at since then.
+    looks: AtomicU64,
+}
+
+impl Slot {
+    /// A revocation of `node` begins; whether it is the first one that this wait meets.
+    fn meets(&self, node: usize, now: Duration) -> bool {
+        let met = self.waits_on.load(Relaxed) == node as u64 + 1
+            && self.revoked_at.compare_exchange(0, nanoseconds(now), Relaxed, Relaxed).is_ok();
+        if met {
+            self.looks.store(0, Relaxed);
+        }
+        met
+    }
+
+    /// How long ago the wait that has ended was met by a revocation, if it was.
+    fn ended(&self, when: Duration) -> Option<Duration> {
+        match self.revoked_at.swap(0, Relaxed) {
+            0 => None,
+            since => Some(when.saturating_sub(Duration::from_nanos(since))),
+        }
+    }
 }
 
 /// What [`Race`] tells, while it is counted.
@@ -78,11 +103,12 @@ pub struct Tally {
     pub revoke_time: Histogram,
     blocked: AtomicU64,
     woken: AtomicU64,
-    woken_late: AtomicU64,
     returned: AtomicU64,
     killed: AtomicU64,
     asleep: AtomicU64,
     wake_time: Histogram,
+    control_time: Histogram,
+    control: Slot,
     slots: [Slot; MAX_READERS],
 }
 
@@ -100,9 +126,7 @@ impl Tally {
     /// A revocation of `node` begins.
     pub fn revoke_begins(&self, node: usize, now: Duration) {
         for slot in &self.slots {
-            if slot.waits_on.load(Relaxed) == node as u64 + 1
-                && slot.revoked_at.compare_exchange(0, nanoseconds(now), Relaxed, Relaxed).is_ok()
-            {
+            if slot.meets(node, now) {
                 count(&self.blocked);
             }
         }
@@ -124,17 +148,35 @@ impl Tally {
 
     /// If a revocation met this wait: how it ended, when it ended.
     pub fn wait_ended(&self, reader: usize, dead: bool, when: Duration) {
-        let since = self.slots.get(reader).map_or(0, |slot| slot.revoked_at.swap(0, Relaxed));
-        if since == 0 {
-            return;
+        let Some(time) = self.slots.get(reader).and_then(|slot| slot.ended(when)) else { return };
+        if dead {
+            self.wake_time.add(time);
         }
-        if !dead {
-            count(&self.returned);
-            return;
+        count(if dead { &self.woken } else { &self.returned });
+    }
+
+    /// The control is about to block: something that is none of the driver's, and that whoever
+    /// revokes wakes now and then instead.
+    pub fn control_begins(&self) {
+        self.control.waits_on.store(1, Relaxed);
+    }
+
+    /// It is being woken.
+    pub fn control_meets(&self, now: Duration) {
+        self.control.meets(0, now);
+    }
+
+    /// It woke.
+    pub fn control_ended(&self, when: Duration) {
+        self.control.waits_on.store(0, Relaxed);
+        if let Some(time) = self.control.ended(when) {
+            self.control_time.add(time);
         }
-        let time = when.saturating_sub(Duration::from_nanos(since));
-        self.wake_time.add(time);
-        count(if time <= PATIENCE { &self.woken } else { &self.woken_late });
+    }
+
+    /// How often the control was woken.
+    pub fn controls(&self) -> u64 {
+        self.control_time.count()
     }
 
     /// Whether a revocation has met the wait that a reader is in.
@@ -142,12 +184,13 @@ impl Tally {
         self.slots.get(reader).is_some_and(|slot| slot.revoked_at.load(Relaxed) != 0)
     }
 
-    /// Whether a reader sleeps on although its node was revoked: true once for each wait.
-    pub fn sleeps_on(&self, reader: usize, now: Duration) -> bool {
+    /// One look at a reader: whether it sleeps on although its node was revoked; true once for each
+    /// wait.
+    pub fn sleeps_on(&self, reader: usize) -> bool {
         let Some(slot) = self.slots.get(reader) else { return false };
         let since = slot.revoked_at.load(Relaxed);
         let late = since != 0
-            && nanoseconds(now) > since + nanoseconds(PATIENCE)
+            && slot.looks.fetch_add(1, Relaxed) >= LOOKS
             && slot.revoked_at.compare_exchange(since, 0, Relaxed, Relaxed).is_ok();
         if late {
             count(&self.asleep);
@@ -184,11 +227,13 @@ impl Tally {
         r.revoke_time = self.revoke_time.times();
         r.blocked = self.blocked.load(Relaxed);
         r.woken = self.woken.load(Relaxed);
-        r.woken_late = self.woken_late.load(Relaxed);
         r.returned = self.returned.load(Relaxed);
         r.killed = self.killed.load(Relaxed);
         r.asleep = self.asleep.load(Relaxed);
         r.wake_time = self.wake_time.times();
+        r.late = self.wake_time.above(r.wake_limit);
+        r.control_time = self.control_time.times();
+        r.control_late = self.control_time.above(r.wake_limit);
     }
 }
 
@@ -223,10 +268,10 @@ mod tests {
 
     const START: Duration = Duration::from_secs(1);
 
-    fn told(tally: &Tally) -> (u64, u64, u64, u64, u64, u64) {
-        let mut r = Race::default();
+    fn told(tally: &Tally) -> Race {
+        let mut r = Race { wake_limit: 1000, ..Race::default() };
         tally.fill(&mut r, |_| String::new());
-        (r.blocked, r.woken, r.woken_late, r.returned, r.killed, r.asleep)
+        r
     }
 
     #[test]
@@ -242,17 +287,47 @@ mod tests {
             tally.wait_ended(reader, dead, when);
         };
         meet(0);
-        end(0, true, START + PATIENCE);
+        end(0, true, START + Duration::from_micros(900));
         meet(1);
-        end(1, true, START + PATIENCE * 2);
+        end(1, true, START + Duration::from_micros(1100));
         meet(2);
         end(2, false, START);
         meet(3);
         tally.forget_wait(3);
         meet(4);
-        assert!(!tally.sleeps_on(4, START + PATIENCE));
-        assert!(tally.sleeps_on(4, START + PATIENCE * 2));
-        assert!(!tally.sleeps_on(4, START + PATIENCE * 3), "once for each wait");
-        assert_eq!(told(&tally), (5, 1, 1, 1, 1, 1));
+        assert!((0..LOOKS).all(|_| !tally.sleeps_on(4)));
+        assert!(tally.sleeps_on(4));
+        assert!((0..=LOOKS).all(|_| !tally.sleeps_on(4)), "once for each wait");
+        let r = told(&tally);
+        assert_eq!((r.blocked, r.woken, r.returned, r.killed, r.asleep), (5, 2, 1, 1, 1));
+        assert_eq!((r.wake_time.count, r.late), (2, 1));
+    }
+
+    #[test]
+    fn a_wait_is_looked_at_anew() {
+        let tally = Tally::new_zeroed();
+        for _ in 0..2 {
+            tally.wait_begins(0, 2);
+            tally.revoke_begins(2, START);
+            assert!((0..LOOKS).all(|_| !tally.sleeps_on(0)));
+            tally.wait_ended(0, true, START);
+        }
+        assert_eq!(told(&tally).woken, 2);
+    }
+
+    #[test]
+    fn the_control_is_counted_apart() {
+        let tally = Tally::new_zeroed();
+        // Not blocked yet.
+        tally.control_meets(START);
+        for micros in [10, 900, 1100] {
+            tally.control_begins();
+            tally.revoke_begins(0, START);
+            tally.control_meets(START);
+            tally.control_ended(START + Duration::from_micros(micros));
+        }
+        let r = told(&tally);
+        assert_eq!((r.blocked, r.wake_time.count, r.late), (0, 0, 0));
+        assert_eq!((tally.controls(), r.control_time.count, r.control_late), (3, 3, 1));
     }
 }
