@@ -61,9 +61,9 @@ const BIOCGHDRCMPLT: u64 = 0x4004_4274;
 pub(super) const BIOCGETBUFMODE: u64 = 0x4004_427d;
 const BIOCSETVLANPCP: u64 = 0x8004_4285;
 pub(super) const FIOASYNC: u64 = 0x8004_667d;
-pub(super) const FIOSETOWN: u64 = 0x8004_667c;
+pub(crate) const FIOSETOWN: u64 = 0x8004_667c;
 pub(super) const FIOGETOWN: u64 = 0x4004_667b;
-pub(super) const TIOCSPGRP: u64 = 0x8004_7476;
+pub(crate) const TIOCSPGRP: u64 = 0x8004_7476;
 const TIOCGPGRP: u64 = 0x4004_7477;
 
 /// Address 4096 is that of no page, and a page's.
