@@ -34,10 +34,11 @@ use crate::driver::eventually;
 use crate::ifnet::{self, Epair};
 use crate::loopback::{Sender, silent_receiver};
 use crate::report::{self, Reporter};
+use crate::stalls::Watch;
 use crate::sys::{self, Address, Errno, Fd};
 use crate::tests::{Trouble, While, ensure, in_a_process};
 
-pub(crate) use ioctl::PROBES;
+pub(crate) use ioctl::{FIOSETOWN, PROBES, TIOCSPGRP};
 
 /// A value, or why it could not be seen.
 type Seen = Result<String, Trouble>;
@@ -69,6 +70,13 @@ const FAMILIES: [(&str, Family); 12] = [
     ("zero-copy", zero_copy::looks),
 ];
 
+/// A look during which a processor stood still for so long is taken again: what it says of times
+/// would be another thing next time.
+const STALL: Duration = Duration::from_millis(100);
+
+/// What is on its way, or is counted and not yet stored, has come by then, or never will.
+const ARRIVAL: Duration = Duration::from_millis(150);
+
 /// By then a look hangs; none should.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -82,8 +90,8 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         report::human(&format!("bpfrs-guest behaviours: no family {unknown}"));
         return 2;
     }
-    let lab = match Lab::new(arguments) {
-        Ok(lab) => lab,
+    let (lab, watch) = match Lab::new(arguments).and_then(|lab| Ok((lab, Watch::start()?))) {
+        Ok(both) => both,
         Err(Trouble::Wrong(why) | Trouble::NotHere(why)) => {
             report::human(&format!("bpfrs-guest behaviours: {why}"));
             return 2;
@@ -99,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         good &= reporter.case(family, || {
             let mut unseen = String::new();
             for Look { name, body } in looks(&lab) {
-                match in_a_process(LIMIT, body) {
+                match watch.undisturbed(STALL, || in_a_process(LIMIT, &body)) {
                     Ok(value) => told.push(Behaviour { name: format!("{family}/{name}"), value }),
                     Err(Trouble::Wrong(why) | Trouble::NotHere(why)) => {
                         let _ = write!(unseen, "\n{family}/{name}: {why}");
@@ -157,6 +165,8 @@ struct Lab {
     /// The negative control: every open is immediate, which bpf(4)'s are not.
     spoil: bool,
     pair: Epair,
+    /// Of the end of it where the descriptors are.
+    address: [u8; 6],
 }
 
 impl Lab {
@@ -169,11 +179,13 @@ impl Lab {
         };
         ifnet::silence()?;
         silent_receiver(Address::V4(PORT)).at("bind")?.leak();
+        let pair = Epair::new(21)?;
         Ok(Self {
             device: arguments.device(),
             prefix: arguments.or("--prefix", if stock { "net.bpf" } else { "net.bpfrs" }),
             spoil,
-            pair: Epair::new(21)?,
+            address: ifnet::address(&pair.a).at("SIOCGHWADDR")?,
+            pair,
         })
     }
 

@@ -17,6 +17,7 @@ const SIOCSIFVNET: u64 = 0xc020_695a;
 const SIOCSIFRVNET: u64 = 0xc020_695b;
 const SIOCIFDESTROY: u64 = 0x8020_6979;
 const SIOCIFCREATE: u64 = 0xc020_697a;
+const SIOCGHWADDR: u64 = 0xc020_693e;
 const SIOCGIFMEDIA: u64 = 0xc030_6938;
 const NIOCREGIF: u64 = 0xc03c_6992;
 
@@ -54,6 +55,15 @@ fn flags(interface: &str) -> Result<u16> {
 /// Whether an interface is promiscuous.
 pub(crate) fn is_promiscuous(interface: &str) -> Result<bool> {
     flags(interface).map(|flags| flags & IFF_PROMISC != 0)
+}
+
+/// The address that an Ethernet was made with.
+pub(crate) fn address(interface: &str) -> Result<[u8; 6]> {
+    // Behind the name a sockaddr: length, family, data.
+    const ADDRESS: usize = NAME + 2;
+    let mut request = request(interface);
+    control(SIOCGHWADDR, &mut request)?;
+    request[ADDRESS..].first_chunk().copied().ok_or(Errno(libc::EINVAL))
 }
 
 /// Whether this vnet has an interface of that name.

@@ -32,8 +32,9 @@ pub struct Rule {
     pub stock: String,
     /// What bpfrs says, likewise.
     pub bpfrs: String,
-    /// Major releases on which it must occur, and may; none: on all.
-    pub releases: BTreeSet<u32>,
+    /// Releases on which it was seen ("15.0"): it must occur, and may, on those of the same major
+    /// number.
+    pub releases: BTreeSet<String>,
     /// Why that is so.
     pub why: String,
 }
@@ -75,21 +76,30 @@ fn rule(row: &[String]) -> Result<Rule, String> {
         return Err(format!("a row of {} cells: {row:?}", row.len()));
     };
     let releases = releases.split(',').map(str::trim).filter(|release| !release.is_empty());
-    let releases: Result<_, _> = releases.map(str::parse).collect();
-    let releases = releases.map_err(|_| format!("{names}: releases are major numbers"))?;
-    if [names, stock, bpfrs, why].iter().any(|cell| cell.is_empty()) {
+    let releases: BTreeSet<String> = releases.map(String::from).collect();
+    if releases.iter().any(|release| major(release).is_none()) {
+        return Err(format!("{names}: releases are numbers, as 15.0: {releases:?}"));
+    }
+    if [names, stock, bpfrs, why].iter().any(|cell| cell.is_empty()) || releases.is_empty() {
         return Err(format!("a row with an empty cell: {row:?}"));
     }
     let [names, stock, bpfrs, why] = [names, stock, bpfrs, why].map(Clone::clone);
     Ok(Rule { names, stock, bpfrs, releases, why })
 }
 
+/// A release's major number.
+fn major(release: &str) -> Option<u32> {
+    release.split_once('.')?.0.parse().ok()
+}
+
 impl Rule {
-    fn is_of(&self, release: u32) -> bool {
-        self.releases.is_empty() || self.releases.contains(&release)
+    /// Whether it was seen on such a release.
+    fn is_of(&self, release: &str) -> bool {
+        self.releases.iter().any(|seen| major(seen) == major(release))
     }
 
-    fn explains(&self, difference: &Difference) -> bool {
+    /// Whether this is the difference that it is about.
+    pub fn explains(&self, difference: &Difference) -> bool {
         let matches = |pattern: &str, text: &str| WildMatch::new(pattern).matches(text);
         matches(&self.names, &difference.name)
             && matches(&self.stock, &difference.stock)
@@ -120,8 +130,8 @@ pub struct Comparison {
     pub unexplained: Vec<Difference>,
 }
 
-/// Compares what was seen on a major release of FreeBSD.
-pub fn compare(stock: &Seen, bpfrs: &Seen, rules: &[Rule], release: u32) -> Comparison {
+/// Compares what was seen on a release of FreeBSD.
+pub fn compare(stock: &Seen, bpfrs: &Seen, rules: &[Rule], release: &str) -> Comparison {
     let mut rules: Vec<_> =
         rules.iter().filter(|rule| rule.is_of(release)).map(|rule| (rule.clone(), 0)).collect();
     let names: BTreeSet<&String> = stock.keys().chain(bpfrs.keys()).collect();
@@ -178,8 +188,8 @@ mod tests {
 
 | behaviour | stock | bpfrs | releases | why |
 |---|---|---|---|---|
-| `open/same*` | `ok` | `EBUSY` | | the node names the open |
-| `*/PCP-*` | `EINVAL` | `*` | 12, 13 | one set of ioctls |
+| `open/same*` | `ok` | `EBUSY` | 12.1, 15.0 | the node names the open |
+| `*/PCP-*` | `EINVAL` | `*` | 12.1, 13.2 | one set of ioctls |
 ";
 
     #[test]
@@ -205,14 +215,17 @@ mod tests {
         let rules = rules(TABLE).unwrap();
         assert_eq!(rules.len(), 2);
         assert_eq!((rules[0].names.as_str(), rules[0].bpfrs.as_str()), ("open/same*", "EBUSY"));
-        assert_eq!(rules[1].releases, BTreeSet::from([12, 13]));
-        assert!(rules[1].is_of(12) && !rules[1].is_of(14) && rules[0].is_of(14));
+        assert_eq!(rules[1].releases, BTreeSet::from(["12.1".into(), "13.2".into()]));
+        assert!(rules[1].is_of("12.1") && rules[1].is_of("13.0") && rules[0].is_of("15.1"));
+        assert!(!rules[1].is_of("15.0") && !rules[0].is_of("13.0") && !rules[0].is_of("1.1"));
     }
 
     #[test]
     fn a_broken_table_is_refused() {
         assert!(rules("# nothing").is_err());
-        assert!(rules(&TABLE.replace("12, 13", "old")).is_err());
+        for releases in ["", "old", "12.1, 13"] {
+            assert!(rules(&TABLE.replace("12.1, 13.2", releases)).is_err(), "{releases}");
+        }
         assert!(rules(&TABLE.replace("`EBUSY`", "")).is_err());
     }
 
@@ -227,7 +240,7 @@ mod tests {
         let rules = rules(TABLE).unwrap();
         let stock = all(&[("a", "1"), ("open/same", "ok"), ("x/PCP-3", "EINVAL")]);
         let good = all(&[("a", "1"), ("open/same", "EBUSY"), ("x/PCP-3", "ok")]);
-        let compared = compare(&stock, &good, &rules, 12);
+        let compared = compare(&stock, &good, &rules, "12.1");
         assert_eq!((compared.behaviours, compared.explained()), (3, 2));
         assert_eq!((compared.unexplained.len(), compared.out_of_date().count()), (0, 0));
 
@@ -235,11 +248,11 @@ mod tests {
         for (name, value) in [("open/same", "EIO"), ("a", "2"), ("b", "1")] {
             let mut bad = good.clone();
             bad.insert(name.into(), value.into());
-            let compared = compare(&stock, &bad, &rules, 12);
+            let compared = compare(&stock, &bad, &rules, "12.1");
             let names: Vec<_> = compared.unexplained.iter().map(|d| d.name.as_str()).collect();
             assert_eq!(names, [name]);
         }
-        let compared = compare(&stock, &all(&[("a", "1")]), &rules, 12);
+        let compared = compare(&stock, &all(&[("a", "1")]), &rules, "12.1");
         assert_eq!(compared.unexplained.len(), 1);
     }
 
@@ -247,7 +260,17 @@ mod tests {
     fn a_rule_that_explains_nothing_is_out_of_date_where_it_holds() {
         let rules = rules(TABLE).unwrap();
         let same = all(&[("open/same", "ok")]);
-        assert_eq!(compare(&same, &same, &rules, 12).out_of_date().count(), 2);
-        assert_eq!(compare(&same, &same, &rules, 15).out_of_date().count(), 1);
+        assert_eq!(compare(&same, &same, &rules, "12.1").out_of_date().count(), 2);
+        assert_eq!(compare(&same, &same, &rules, "15.0").out_of_date().count(), 1);
+    }
+
+    #[test]
+    fn a_difference_that_was_not_seen_on_a_release_is_unexplained_there() {
+        let rules = rules(TABLE).unwrap();
+        let (stock, bpfrs) = (all(&[("x/PCP-3", "EINVAL")]), all(&[("x/PCP-3", "3")]));
+        assert!(compare(&stock, &bpfrs, &rules, "12.1").unexplained.is_empty());
+        let compared = compare(&stock, &bpfrs, &rules, "15.0");
+        assert_eq!(compared.unexplained.len(), 1);
+        assert!(rules[1].explains(&compared.unexplained[0]));
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bpfrs_vm_protocol::frame::ethernet;
 
-use super::{Lab, Look, Place, Seen, done, ioctl, look, number, told, writer};
+use super::{ARRIVAL, Lab, Look, Place, Seen, done, ioctl, look, number, told, writer};
 use crate::bpf::{self, ACCEPT, Bpf, REJECT, name_of, records, statement};
 use crate::sys::{self, Pid};
 use crate::tests::{Trouble, While};
@@ -73,7 +73,7 @@ pub(super) fn of_a_writer(lab: &Lab) -> Seen {
     let source = writer(&lab.pair.b)?;
     let count = || -> Seen {
         source.fd.write(&ethernet(0, 60)).at("write")?;
-        sys::sleep(core::time::Duration::from_millis(30));
+        sys::sleep(ARRIVAL);
         Ok(number(bpf.readable()))
     };
     let snaplen = [statement(bpf::RET_K, 50)];
@@ -129,7 +129,7 @@ fn directed(lab: &Lab, place: Place, direction: u32, promiscuous: bool) -> Seen 
             other.fd.write(&ethernet(number, 62)).at("write")?;
         }
     }
-    sys::sleep(core::time::Duration::from_millis(60));
+    sys::sleep(ARRIVAL);
     let counts = told(bpf.statistics(), |counts| format!("{counts:?}"));
     let mut lengths = match bpf.read() {
         Ok(bytes) => records(&bytes)?.iter().map(|record| record.length).collect::<Vec<_>>(),
@@ -195,7 +195,7 @@ pub(super) fn looks(lab: &Lab) -> Vec<Look<'_>> {
         for number in 0..3 {
             source.send(number, 60)?;
         }
-        sys::sleep(core::time::Duration::from_millis(60));
+        sys::sleep(ARRIVAL);
         Ok::<_, Trouble>(number(bpf.readable()))
     }));
     looks

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use libc::{EV_ADD, EVFILT_READ};
 
-use super::{Lab, Look, PATIENCE, Place, Seen, TIMEOUT, done, look, number, timed, told};
-use crate::bpf::Bpf;
+use super::{Lab, Look, Place, Seen, TIMEOUT, done, look, number, timed, told};
+use crate::bpf::{Bpf, SOON};
 use crate::ifnet::{self, Cloned};
 use crate::sys::{self, Fd};
 use crate::tests::{Child, Trouble, While};
@@ -84,7 +84,7 @@ fn asleep(lab: &Lab, call: &str, mode: &str) -> Seen {
             timed(|| queue.events(None), |events| format!("{}", events.len()))?
         }
     };
-    let status = child.finish(PATIENCE * 5)?;
+    let status = child.finish(SOON)?;
     Ok(format!("{seen}; destroyed {status}"))
 }
 

@@ -5,9 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use super::{Lab, Look, Place, Seen, done, look, number};
+use super::{ARRIVAL, Lab, Look, Place, Seen, done, look, number};
 use crate::bpf::{self, ACCEPT, Instruction, RET_K, jump, records, statement};
 use crate::driver::eventually;
 use crate::tests::{Trouble, While, ensure};
@@ -53,8 +52,6 @@ const JUMPS: [(&str, u16); 4] = [("jeq", 0x15), ("jgt", 0x25), ("jge", 0x35), ("
 
 /// A frame of the tests in this file: longer than A's greatest byte.
 const FRAME: usize = 400;
-/// Whatever was counted is stored by then, if at all.
-const ARRIVAL: Duration = Duration::from_millis(100);
 /// As many bytes are captured for 0.
 const BASE: u32 = 100;
 

@@ -5,8 +5,8 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Lab, Look, Place, done, look, number, told};
-use crate::bpf::{Bpf, SOON, records};
+use super::{ARRIVAL, Lab, Look, Place, done, look, number, told};
+use crate::bpf::{Bpf, records};
 use crate::ifnet::is_promiscuous;
 use crate::sys::{self, Fd};
 use crate::tests::{Trouble, While};
@@ -35,7 +35,7 @@ const CALLS: [(&str, Call); 7] = [
         lab.attach(&bpf, Place::Ethernet, u32::MAX)?;
         bpf.set_immediate(true)?;
         lab.source(Place::Ethernet)?.send(0, 60)?;
-        sys::sleep(SOON / 20);
+        sys::sleep(ARRIVAL);
         Ok(number(bpf.read().map(|bytes| bytes.len())))
     }),
     ("read-again", |lab, bpf| {

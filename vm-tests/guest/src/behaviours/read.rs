@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Lab, Look, PATIENCE, Place, Seen, TIMEOUT, ioctl, look, number, timed};
+use super::{Lab, Look, Place, Seen, TIMEOUT, ioctl, look, number, timed};
 use crate::bpf;
-use crate::bpf::{Bpf, REJECT, records};
+use crate::bpf::{Bpf, REJECT, SOON, records};
 use crate::sys;
 use crate::tests::{Child, Trouble, While};
 
@@ -91,7 +91,7 @@ pub(super) fn woken(
         i32::from((0..packets).any(|number| source.send(number, 100).is_err()))
     })?;
     let seen = see(&bpf)?;
-    let status = child.finish(PATIENCE)?;
+    let status = child.finish(SOON)?;
     Ok(format!("{seen}; sent {status}"))
 }
 

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::ioctl::{BIOCSRSIG, FIOASYNC, FIOSETOWN, TIOCSPGRP};
-use super::{Lab, Look, Place, Seen, done, look};
+use super::{ARRIVAL, Lab, Look, Place, Seen, done, look};
 use crate::bpf::Bpf;
 use crate::driver::eventually;
 use crate::ifnet::Cloned;
@@ -18,9 +18,6 @@ const OWNERS: [&str; 4] = ["nobody", "process", "tiocspgrp", "taken-back"];
 /// Which signal: none of these by default ends a process that catches it.
 const SIGNALS: [(&str, Option<i32>); 4] =
     [("default", None), ("usr1", Some(libc::SIGUSR1)), ("none", Some(0)), ("highest", Some(31))];
-
-/// A signal comes by then, if at all.
-const ARRIVAL: core::time::Duration = core::time::Duration::from_millis(100);
 
 fn own(bpf: &Bpf, owner: &str) -> String {
     let me = Pid::current().number();

@@ -5,11 +5,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use bpfrs_vm_protocol::frame::ethernet;
 
-use super::{Lab, Look, Place, STOCK, Seen, counters, done, hex, look, number};
+use super::{ARRIVAL, Lab, Look, Place, STOCK, Seen, counters, done, hex, look, number};
 use crate::bpf::{self, Bpf, REJECT, records, statement};
 use crate::ifnet::{self, Cloned};
 use crate::sys;
@@ -63,7 +62,7 @@ fn set(
 }
 
 /// What a descriptor that does not wait has captured, beginning with these bytes of each.
-fn heads(bpf: &Bpf, length: usize) -> Result<String, Trouble> {
+fn heads(lab: &Lab, bpf: &Bpf, length: usize) -> Result<String, Trouble> {
     let bytes = match bpf.read() {
         Ok(bytes) => bytes,
         Err(sys::Errno(libc::EAGAIN)) => vec![],
@@ -73,28 +72,22 @@ fn heads(bpf: &Bpf, length: usize) -> Result<String, Trouble> {
         .iter()
         .map(|record| {
             let data = record.data.get(..length).unwrap_or(&record.data);
-            format!("{}:{}", record.length, shown(data))
+            format!("{}:{}", record.length, shown(lab, data))
         })
         .collect();
     Ok(texts.join(" "))
 }
 
 /// Bytes of a frame; the interface's own address, which is another in each boot, by its name.
-fn shown(data: &[u8]) -> String {
-    let source = 6..12;
-    let ours = ethernet(0, 18);
-    match data.get(source.clone()) {
-        // Locally administered, as all of an epair's are, and not the test's.
-        Some([2, rest @ ..]) if ours.get(source) != Some(&[&[2], rest].concat()) => {
+fn shown(lab: &Lab, data: &[u8]) -> String {
+    match data.get(6..12) {
+        Some(source) if source == lab.address => {
             let (before, after) = (data.get(..6), data.get(12..));
             format!("{}-own-{}", hex(before.unwrap_or_default()), hex(after.unwrap_or_default()))
         }
         _ => hex(data),
     }
 }
-
-/// What was sent has come by then: lo0 and epair take no time, but a busy machine does.
-const ARRIVAL: Duration = Duration::from_millis(60);
 
 /// Writes one packet; its result, and what its writer, stock beside it, and the other end capture.
 fn written(lab: &Lab, place: Place, mode: (&str, bool, bool, u32), packet: &[u8]) -> Seen {
@@ -113,7 +106,7 @@ fn written(lab: &Lab, place: Place, mode: (&str, bool, bool, u32), packet: &[u8]
     }
     let result = number(writer.fd.write(packet));
     sys::sleep(ARRIVAL);
-    let seen = [heads(&writer, 20)?, heads(&beside, 20)?, heads(&there, 20)?];
+    let seen = [heads(lab, &writer, 20)?, heads(lab, &beside, 20)?, heads(lab, &there, 20)?];
     let [here, beside, there] = seen;
     Ok(format!("{result}; writer {here}; beside {beside}; there {there}"))
 }
@@ -227,7 +220,7 @@ pub(super) fn looks(lab: &Lab) -> Vec<Look<'_>> {
             let set = done(bpf.fd.ioctl(0x8004_4285, &mut { pcp }));
             let result = number(bpf.fd.write(&ethernet(0, 64)));
             sys::sleep(ARRIVAL);
-            Ok::<_, Trouble>(format!("{set}; {result}; {}", heads(&there, 20)?))
+            Ok::<_, Trouble>(format!("{set}; {result}; {}", heads(lab, &there, 20)?))
         }));
     }
     looks
