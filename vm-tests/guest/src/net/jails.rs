@@ -26,7 +26,7 @@ use crate::tests::{Child, Trouble, Verdict, While, ensure, equal, refused};
 const VNET: i32 = 77;
 const CELL: i32 = 78;
 /// What a process needs to get into a jail and do something there.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Frames sent to each capture.
 const FRAMES: u32 = 4;
 
