@@ -230,7 +230,7 @@ fn one(path: &Path) -> Result<Option<Guest>> {
     Ok(Some(Guest {
         release: release_in(&name),
         arch,
-        boot: Boot::Image { path: path.into(), format, firmware: usual_firmware(arch) },
+        boot: Boot::Image { path: path.into(), format, firmware: usual_firmware(arch, path)? },
         debug: false,
         sanitizer: None,
         sysdir: None,
@@ -239,12 +239,25 @@ fn one(path: &Path) -> Result<Option<Guest>> {
     }))
 }
 
-/// What official images of that architecture boot by.
-fn usual_firmware(arch: Arch) -> Firmware {
-    match arch {
-        Arch::Amd64 => Firmware::Bios,
-        Arch::Aarch64 => Firmware::Uefi,
+/// What an image boots by, unless said otherwise. Official ones of amd64 boot by both.
+fn usual_firmware(arch: Arch, image: &Path) -> Result<Firmware> {
+    // GPT's header, in the second sector, and after it its entries. freebsd-boot is what the BIOS
+    // way needs: 83bd6b9d-7f41-11dc-be0b-001560b84f0f.
+    const HEADER: &[u8] = b"EFI PART";
+    const FREEBSD_BOOT: &[u8] = b"\x9d\x6b\xbd\x83\x41\x7f\xdc\x11\xbe\x0b\x00\x15\x60\xb8\x4f\x0f";
+    const ENTRIES: std::ops::Range<u64> = 0..128;
+    if arch == Arch::Aarch64 {
+        return Ok(Firmware::Uefi);
     }
+    if !holds(image, 512, HEADER)? {
+        return Ok(Firmware::Bios);
+    }
+    for entry in ENTRIES {
+        if holds(image, 1024 + 128 * entry, FREEBSD_BOOT)? {
+            return Ok(Firmware::Bios);
+        }
+    }
+    Ok(Firmware::Uefi)
 }
 
 fn folder(path: &Path, settings: Settings) -> Result<Guest> {
@@ -260,7 +273,10 @@ fn folder(path: &Path, settings: Settings) -> Result<Guest> {
             bail!("{}: neither .raw, .img nor .qcow2", image.display());
         };
         check_image(&image, format)?;
-        let firmware = settings.firmware.unwrap_or_else(|| usual_firmware(arch));
+        let firmware = match settings.firmware {
+            Some(firmware) => firmware,
+            None => usual_firmware(arch, &image)?,
+        };
         ensure!(
             arch == Arch::Amd64 || firmware == Firmware::Uefi,
             "{}: guest.toml: {} machines have no BIOS",
@@ -437,6 +453,28 @@ mod tests {
         let guests = find(&image).unwrap();
         assert_eq!((guests[0].release.as_str(), guests[0].arch), ("14.3", Arch::Aarch64));
         assert_eq!(guests[0].boot, boot(image, Firmware::Uefi));
+    }
+
+    #[test]
+    fn a_disk_without_a_bios_loader_boots_by_uefi() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("disk.raw");
+        let firmware = |disk: &[u8]| {
+            fs::write(&image, disk).unwrap();
+            match find(&image).unwrap().remove(0).boot {
+                Boot::Image { firmware, .. } => firmware,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut disk = disk();
+        assert_eq!(firmware(&disk), Firmware::Bios);
+        disk[512..520].copy_from_slice(b"EFI PART");
+        assert_eq!(firmware(&disk), Firmware::Uefi);
+        let boot = 0x83bd_6b9d_u32.to_le_bytes();
+        disk[1152..1156].copy_from_slice(&boot);
+        assert_eq!(firmware(&disk), Firmware::Uefi);
+        disk[1156..1168].copy_from_slice(b"\x41\x7f\xdc\x11\xbe\x0b\x00\x15\x60\xb8\x4f\x0f");
+        assert_eq!(firmware(&disk), Firmware::Bios);
     }
 
     /// An empty disk with a boot record.
