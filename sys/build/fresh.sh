@@ -101,7 +101,7 @@ stage clone clone
 for targets in "$@"; do
 	# The blanks of kmod check-ko part two targets.
 	# shellcheck disable=SC2086
-	stage "make $targets" inside make -C /root/bpfrs $targets
+	stage "make $targets" inside make --no-print-directory -C /root/bpfrs $targets
 done
 # What make test counted.
 tail -n 1 "$log"
