@@ -294,6 +294,19 @@ mod tests {
     }
 
     #[test]
+    fn devctl_of_15_reverses_by_itself() {
+        assert_eq!(recorded("devctl-reversal.txt"), []);
+        let text = include_str!("../recorded/devctl-reversal.txt");
+        let elsewhere = text.replace("sysctl_devctl_queue", "sysctl_devctl_other");
+        let findings = find(elsewhere.lines());
+        assert_eq!(kinds(&findings), ["lock order reversal"]);
+        let quote = findings[0].quote.join("\n");
+        assert!(quote.ends_with("fast_syscall_common+0xf8"), "{quote}");
+        let ours = text.replace("#2 0xffffffff807c26dd at uma_zdestroy", "#2 0x1 at bpfrs_close");
+        assert_eq!(find(ours.lines()).len(), 1);
+    }
+
+    #[test]
     fn a_reversal_is_known_within_its_function_only() {
         let within = |function| find_owned(&reversal("dev mtx", "umareclaim", function));
         assert_eq!(within("sysctl_devctl_queue"), []);
