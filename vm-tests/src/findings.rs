@@ -294,6 +294,25 @@ mod tests {
     }
 
     #[test]
+    fn reports_of_kasan() {
+        let findings = recorded("kasan-reports.txt");
+        assert_eq!(kinds(&findings), ["KASAN"; 3]);
+        for (finding, function) in findings.iter().zip([
+            "bpfrs_rs_control_beyond",
+            "bpfrs_rs_control_freed",
+            "bpfrs_control_beyond",
+        ]) {
+            assert!(finding.quote[2].contains(function), "{:?}", finding.quote);
+            assert_eq!(finding.quote.len(), 10);
+        }
+        // With debug.kasan.panic_on_violation, its default, it is the end.
+        let panic = find([
+            "panic: ASan: Invalid access, 1-byte read at 0xfffffe004dd4a4e4, RedZonePartial(4)",
+        ]);
+        assert_eq!(kinds(&panic), [PANIC]);
+    }
+
+    #[test]
     fn devctl_of_15_reverses_by_itself() {
         assert_eq!(recorded("devctl-reversal.txt"), []);
         let text = include_str!("../recorded/devctl-reversal.txt");
