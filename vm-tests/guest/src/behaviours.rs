@@ -70,8 +70,8 @@ const FAMILIES: [(&str, Family); 12] = [
     ("zero-copy", zero_copy::looks),
 ];
 
-/// A look during which a processor stood still for so long is taken again: what it says of times
-/// would be another thing next time.
+/// What a look says of times during which a processor stood still for so long may be another thing
+/// next time.
 const STALL: Duration = Duration::from_millis(100);
 
 /// What is on its way, or is counted and not yet stored, has come by then, or never will.
@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         good &= reporter.case(family, || {
             let mut unseen = String::new();
             for Look { name, body } in looks(&lab) {
-                match watch.undisturbed(STALL, || in_a_process(LIMIT, &body)) {
+                match watch.settled(STALL, is_late, || in_a_process(LIMIT, &body)) {
                     Ok(value) => told.push(Behaviour { name: format!("{family}/{name}"), value }),
                     Err(Trouble::Wrong(why) | Trouble::NotHere(why)) => {
                         let _ = write!(unseen, "\n{family}/{name}: {why}");
@@ -299,6 +299,15 @@ const TIMEOUT: Duration = Duration::from_millis(400);
 /// Whoever waits as long sleeps.
 const PATIENCE: Duration = Duration::from_millis(1000);
 
+/// Whether a look tells of something that [`timed`] did not see at once.
+fn is_late(said: &str) -> bool {
+    [AT_THE_TIMEOUT, AT_LAST, SLEEPS].iter().any(|late| said.contains(late))
+}
+
+const AT_THE_TIMEOUT: &str = "at the timeout";
+const AT_LAST: &str = "at last";
+const SLEEPS: &str = "sleeps";
+
 /// Makes a call that may sleep; its result, and what it waited for.
 fn timed<T>(call: impl FnOnce() -> sys::Result<T>, tell: impl FnOnce(T) -> String) -> Seen {
     sys::caught();
@@ -308,12 +317,12 @@ fn timed<T>(call: impl FnOnce() -> sys::Result<T>, tell: impl FnOnce(T) -> Strin
     let waited = sys::now() - begin;
     sys::alarm(Duration::ZERO).at("setitimer")?;
     Ok(match (result, sys::caught()) {
-        (Err(Errno(libc::EINTR)), Some(libc::SIGALRM)) => "sleeps".into(),
+        (Err(Errno(libc::EINTR)), Some(libc::SIGALRM)) => SLEEPS.into(),
         (result, _) => {
             let when = match waited {
                 at_once if at_once < TIMEOUT / 2 => "at once",
-                late if late < TIMEOUT * 7 / 4 => "at the timeout",
-                _ => "at last",
+                late if late < TIMEOUT * 7 / 4 => AT_THE_TIMEOUT,
+                _ => AT_LAST,
             };
             format!("{when} {}", told(result, tell))
         }

@@ -3,6 +3,7 @@
 //! and then a time that was measured says nothing.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use core::time::Duration;
@@ -84,6 +85,40 @@ impl Watch {
             longest.load(SeqCst).max(now.saturating_sub(last.load(SeqCst)))
         };
         Duration::from_nanos(gaps.map(gap).max().unwrap_or(0))
+    }
+
+    /// What `body` says. A busy machine can only make things later: what `is_late` must be said twice in
+    /// a row, and what is said while a processor stands still for as long as `limit`, five times. (Where
+    /// the kernel prints on a slow console one does each time.)
+    pub(crate) fn settled(
+        &self,
+        limit: Duration,
+        is_late: fn(&str) -> bool,
+        mut body: impl FnMut() -> Result<String, Trouble>,
+    ) -> Result<String, Trouble> {
+        let mut last = Err(Trouble::Wrong("not tried".into()));
+        let mut agreed = 0;
+        for _ in 0..TRIES {
+            self.begin();
+            let result = body();
+            let stands_still = self.longest() >= limit;
+            agreed = match (&result, &last) {
+                (Ok(said), Ok(before)) if said == before => agreed + 1,
+                _ => 1,
+            };
+            let enough = match &result {
+                _ if stands_still => 5,
+                Ok(said) if is_late(said) => 2,
+                _ => 1,
+            };
+            last = result;
+            if agreed >= enough {
+                return last;
+            }
+        }
+        last.and_then(|said| {
+            Err(Trouble::Wrong(format!("not the same twice in {TRIES} tries; at last {said}")))
+        })
     }
 
     /// What `body` gives while no processor stands still for as long as `limit`: until then it is
