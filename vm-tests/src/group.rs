@@ -8,7 +8,7 @@ use anyhow::Result;
 use bpfrs_vm_protocol::{Message, Outcome};
 
 use crate::guest::{Basis, Guest};
-use crate::machine::Hardware;
+use crate::machine::{Environment, Hardware};
 use crate::payload;
 use crate::shell::{End, Shell};
 use crate::tap::Tap;
@@ -45,6 +45,16 @@ impl Group {
 
     /// Runs them in a fresh boot; everything that the program inside has said.
     pub(crate) fn run(&self, boot: &Boot<'_>, tap: &mut Tap) -> Result<Vec<Message>> {
+        self.run_with(boot, &[], tap)
+    }
+
+    /// … with more in the kernel's environment.
+    pub(crate) fn run_with(
+        &self,
+        boot: &Boot<'_>,
+        more: Environment<'_>,
+        tap: &mut Tap,
+    ) -> Result<Vec<Message>> {
         let Boot { series, guest, basis, hardware, payload } = *boot;
         let mut title = format!("{} {}", guest.name, self.name);
         let mut folder = format!("{series}-{}-{}", guest.name, self.name);
@@ -57,8 +67,8 @@ impl Group {
         let folder = payload::run_folder(&folder)?;
         let memguard = [("vm.memguard.desc", "bpfrs")];
         let guarded = guest.debug && self.guarded;
-        let environment = if guarded { &memguard[..] } else { &[] };
-        let mut shell = Shell::boot(guest, hardware, environment, payload, &folder)?;
+        let environment = [if guarded { &memguard[..] } else { &[] }, more].concat();
+        let mut shell = Shell::boot(guest, hardware, &environment, payload, &folder)?;
         for command in &self.setup {
             let output = shell.run(command, Duration::from_secs(60));
             let outcome = match output.end {

@@ -131,7 +131,7 @@ struct TestOptions {
     /// How often to load and unload the module
     #[arg(long, default_value_t = 1000)]
     loads: u64,
-    /// Only these tests of the device (`bpfrs-guest test --list`), "layout" and "sanitizer-control",
+    /// Only these tests of the device (`bpfrs-guest test --list`), "atf", "layout" and "sanitizer-control",
     /// nothing else
     tests: Vec<String>,
 }

@@ -92,7 +92,10 @@ impl Cage {
         let file = self.create(&said_file(program))?;
         let root = self.root;
         Child::start(|| {
-            if file.dup_to(1).and_then(|()| file.dup_to(2)).is_err() || sys::chroot(root).is_err() {
+            if file.dup_to(1).and_then(|()| file.dup_to(2)).is_err()
+                || sys::lead_a_group().is_err()
+                || sys::chroot(root).is_err()
+            {
                 return 126;
             }
             let _ = sys::exec(program, &[&[program][..], arguments].concat());

@@ -49,6 +49,7 @@ const SYS_REVOKE: usize = 56;
 const SYS_EXECVE: usize = 59;
 const SYS_CHROOT: usize = 61;
 const SYS_MUNMAP: usize = 73;
+const SYS_SETPGID: usize = 82;
 const SYS_SETITIMER: usize = 83;
 const SYS_DUP2: usize = 90;
 const SYS_FCNTL: usize = 92;
@@ -800,6 +801,11 @@ impl Pid {
         let _ = call_plain(SYS_KILL, int(self.0), int(signal));
     }
 
+    /// The processes that it leads, to be signalled together.
+    pub(crate) fn group(self) -> Self {
+        Self(-self.0)
+    }
+
     /// As a number, never 0.
     pub(crate) fn number(self) -> i32 {
         self.0
@@ -892,6 +898,11 @@ pub(crate) fn exec(program: &str, arguments: &[&str]) -> Errno {
         Err(errno) => errno,
         Ok(_) => Errno(0),
     }
+}
+
+/// setpgid(2): this process leads a group of its own.
+pub(crate) fn lead_a_group() -> Result<()> {
+    call_plain(SYS_SETPGID, 0, 0).map(drop)
 }
 
 /// sched_yield(2).

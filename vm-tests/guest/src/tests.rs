@@ -341,6 +341,7 @@ impl Child {
         Ok(())
     }
 
+    /// Its id.
     pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
