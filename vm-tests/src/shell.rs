@@ -74,6 +74,13 @@ fn is_stuck(line: &str) -> bool {
             .any(|text| line.contains(text))
 }
 
+/// A line as it is read: firmware moves the cursor and paints.
+fn without_escapes(line: &str) -> String {
+    static ESCAPE: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\x1b(\[[0-9;?=]*[A-Za-z]|c)").ok());
+    ESCAPE.as_ref().map_or_else(|| line.into(), |escape| escape.replace_all(line, "").into_owned())
+}
+
 /// Whether the kernel has begun to speak: by its first line.
 fn kernel_is_up(console: &Console) -> bool {
     console.since(0).iter().any(|line| line.text.starts_with("Copyright (c) 1992-"))
@@ -193,7 +200,9 @@ impl Shell {
         asked: Result<String, Nothing>,
     ) -> Result<Self> {
         match asked {
-            Ok(line) if is_stuck(&line) => bail!("the guest does not boot: {line}"),
+            Ok(line) if is_stuck(&line) => {
+                bail!("the guest does not boot: {}", without_escapes(&line))
+            }
             Ok(line) if line.ends_with("login:") => self.log_in()?,
             Ok(_) => {
                 let _ = self.machine.send("\r");
@@ -201,6 +210,7 @@ impl Shell {
             Err(why) => {
                 let how = if why == Nothing::Late { "hangs" } else { "ends" };
                 let last = self.machine.console.last_line();
+                let last = without_escapes(&last);
                 bail!("the guest {how} while booting; its last line: {last}");
             }
         }
@@ -450,6 +460,7 @@ mod tests {
         assert_eq!(patient(&["cpu\n", "panic: no root\n"]), Ok("panic: no root".into()));
         let shell = "\x1b[2J\x1b[01;01HUEFI Interactive Shell v2.2";
         assert_eq!(patient(&["BdsDxe: starting\n", shell]), Ok(shell.into()));
+        assert_eq!(without_escapes(shell), "UEFI Interactive Shell v2.2");
         assert!(is_stuck("No bootable device."));
         assert!(!is_stuck("Booting from Hard Disk..."));
     }
