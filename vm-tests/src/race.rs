@@ -20,6 +20,8 @@ const LEGACY_SECONDS: u64 = 60;
 const STOCK_SECONDS: u64 = 30;
 const FULL_SECONDS: u64 = 630;
 const FULL_REVOKES: u64 = 10_000;
+/// So many times longer it may take until there were as many, on a machine that is busy or slow.
+const SLOWEST: u64 = 6;
 
 /// A driver's sysctls and its malloc(9) type.
 fn accounts(driver: Driver) -> Option<(&'static str, &'static str)> {
@@ -152,8 +154,12 @@ fn race(
         (Driver::Bpfrs, true) => FULL_SECONDS.max(options.seconds),
         (Driver::Bpfrs, false) => options.seconds,
     };
+    let (revokes, limit) = match (driver, options.full) {
+        (Driver::Bpfrs, true) => (FULL_REVOKES, seconds * SLOWEST),
+        _ => (1, seconds),
+    };
     command.push_str(&format!(
-        " --seconds {seconds} --readers {} --nodes {} --pause-us {} --wake-limit-us {}",
+        " --seconds {seconds} --revokes {revokes} --limit {limit} --readers {} --nodes {} --pause-us {} --wake-limit-us {}",
         options.readers,
         options.nodes,
         options.pause_us,
@@ -162,7 +168,7 @@ fn race(
     // The kernel would answer only a part of the flood, and print that it does.
     let _ = shell.run("sysctl net.inet.icmp.icmplim=0", Duration::from_secs(30));
     let begin = Instant::now();
-    let output = shell.run_watched(&command, Duration::from_secs(seconds + 120), |message| {
+    let output = shell.run_watched(&command, Duration::from_secs(limit + 120), |message| {
         if let Message::Progress(race) = message {
             bar.set_message(format!(
                 "{:.0} of {seconds} s: {} opens, {} reads, {} revokes",

@@ -32,7 +32,8 @@ use arguments::Arguments;
 const USAGE: &str = "\
 usage: bpfrs-guest COMMAND [OPTION …]
   race          readers, packets and revoke(2) all at once     --device PATTERN --prefix SYSCTL --type MALLOC-TYPE
-                --nodes N --readers N --seconds N --pause-us N --wake-limit-us N --tcpdump CHROOT-DIR --ping PATH
+                --nodes N --readers N --seconds N --revokes N --limit SECONDS --pause-us N --wake-limit-us N
+                --tcpdump CHROOT-DIR --ping PATH
   after-revoke  what goes on after revoke(2)                   --device PATTERN
   test          the device's own tests: NAME … or all          --device PATTERN --prefix SYSCTL --stock --list
   unload        kldunload with sleepers, then load and unload  --module PATH --device PATTERN --count N

@@ -36,7 +36,11 @@ struct Plan {
     malloc_type: &'static str,
     nodes: usize,
     readers: usize,
+    /// So long, and until so many revocations, …
     time: Duration,
+    revokes: u64,
+    /// … but no longer than this.
+    limit: Duration,
     pause: Duration,
     /// In microseconds.
     wake_limit: u64,
@@ -59,6 +63,8 @@ impl Plan {
             nodes: nodes as usize,
             readers: readers as usize,
             time: Duration::from_secs(arguments.number("--seconds", 10)?),
+            revokes: arguments.number("--revokes", 1)?,
+            limit: Duration::from_secs(arguments.number("--limit", 0)?),
             pause: Duration::from_micros(arguments.number("--pause-us", 1000)?),
             wake_limit: arguments.number("--wake-limit-us", 10_000)?,
             tcpdump: arguments.get("--tcpdump"),
@@ -102,7 +108,9 @@ fn race(plan: &Plan, reporter: &mut Reporter) -> Result<()> {
     let terminal = Terminal::new()?;
     let mut company = Company::new(plan, shared, &terminal)?;
     let mut next_report = start;
-    while sys::now() < start + plan.time {
+    while sys::now() < start + plan.time
+        || (shared.revokes.load(Relaxed) < plan.revokes && sys::now() < start + plan.limit)
+    {
         company.supervise();
         if sys::now() >= next_report {
             // More often at first: a bad driver does not live to see the second.
