@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 /// Options that take no value.
 const FLAGS: [&str; 2] = ["--stock", "--list"];
 /// Options that do.
-const OPTIONS: [&str; 21] = [
+const OPTIONS: [&str; 23] = [
     "--device",
     "--prefix",
     "--type",
     "--nodes",
     "--readers",
     "--seconds",
+    "--revokes",
+    "--limit",
     "--pause-us",
     "--wake-limit-us",
     "--tcpdump",
@@ -60,6 +62,10 @@ impl Arguments {
 
     /// The value of an option.
     pub(crate) fn get(&self, option: &str) -> Option<&'static str> {
+        assert!(
+            FLAGS.contains(&option) || OPTIONS.contains(&option),
+            "{option} is asked for, but cannot be given"
+        );
         self.options.iter().find(|(name, _)| *name == option).map(|(_, value)| *value)
     }
 
