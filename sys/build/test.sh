@@ -19,7 +19,7 @@ logs=$target_dir/ci
 mkdir -p "$logs"
 cd "$root"
 # What is checked does not depend on what the caller builds just now.
-unset FREEBSD ARCH SYSDIR KERNBUILDDIR OUT
+unset FREEBSD ARCH SYSDIR KERNBUILDDIR SANITIZE OUT
 export CARGO_TERM_COLOR=never
 
 passed=0 failed=0 skipped=''
