@@ -21,10 +21,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// right ones load and work after it.
 pub(crate) fn layout(boot: &Boot<'_>, tap: &mut Tap) -> Result<()> {
     let mut shell = start(boot, "layout", &[])?;
-    let works = |output: &[String], end| {
-        let problem = format!("{end:?}: {}", output.join("\n"));
-        if end == End::Status(0) { Outcome::Passed } else { Outcome::Failed(problem) }
-    };
     let refused = |output: &[String], end, says: &str| {
         let told = output.iter().any(|line| line.starts_with("bpfrs_tap: ") && line.contains(says));
         match end {
@@ -43,15 +39,13 @@ pub(crate) fn layout(boot: &Boot<'_>, tap: &mut Tap) -> Result<()> {
         let output = shell.run(command, LIMIT);
         let outcome = match says {
             Some(says) => refused(&output.lines, output.end, says),
-            None => works(&output.lines, output.end),
+            None => output.outcome(),
         };
         let name = if says.is_some() { "refused: " } else { "" };
         tap.result(&format!("{}: {name}{command}", title(boot, "layout")), &outcome);
     }
-    let findings: Vec<_> = shell.findings().iter().map(|f| f.quote.join("\n")).collect();
-    let outcome =
-        if findings.is_empty() { Outcome::Passed } else { Outcome::Failed(findings.join("\n\n")) };
-    tap.result(&format!("{}: the kernel reports nothing", title(boot, "layout")), &outcome);
+    let name = format!("{}: the kernel reports nothing", title(boot, "layout"));
+    tap.result(&name, &shell.silence());
     Ok(())
 }
 

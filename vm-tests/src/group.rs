@@ -71,11 +71,7 @@ impl Group {
         let mut shell = Shell::boot(guest, hardware, &environment, payload, &folder)?;
         for command in &self.setup {
             let output = shell.run(command, Duration::from_secs(60));
-            let outcome = match output.end {
-                End::Status(0) => Outcome::Passed,
-                end => Outcome::Failed(format!("{end:?}: {}", output.lines.join("\n"))),
-            };
-            tap.result(&format!("{title}: {command}"), &outcome);
+            tap.result(&format!("{title}: {command}"), &output.outcome());
         }
         let mut told = Vec::new();
         for (command, limit) in &self.commands {
@@ -111,15 +107,7 @@ impl Group {
             }
         }
         bar.finish_and_clear();
-        let findings = shell.findings();
-        let outcome = if findings.is_empty() {
-            Outcome::Passed
-        } else {
-            let quotes: Vec<String> =
-                findings.iter().map(|f| format!("{}:\n{}", f.kind, f.quote.join("\n"))).collect();
-            Outcome::Failed(quotes.join("\n\n"))
-        };
-        tap.result(&format!("{title}: the kernel reports nothing"), &outcome);
+        tap.result(&format!("{title}: the kernel reports nothing"), &shell.silence());
         Ok(told)
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bpfrs_verdict::Finding;
-use bpfrs_vm_protocol::{Message, decode};
+use bpfrs_vm_protocol::{Message, Outcome, decode};
 use regex::Regex;
 
 use crate::console::{Console, Nothing};
@@ -55,6 +55,15 @@ impl Output {
     /// It ended well, and everything that it said has arrived.
     pub(crate) fn is_good(&self) -> bool {
         self.end == End::Status(0)
+    }
+
+    /// The same as a result, with what it said.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.is_good() {
+            Outcome::Passed
+        } else {
+            Outcome::Failed(format!("{:?}: {}", self.end, self.lines.join("\n")))
+        }
     }
 }
 
@@ -270,6 +279,17 @@ impl Shell {
         findings::find(lines.iter().map(|line| line.text.as_str()))
     }
 
+    /// Whether there are none.
+    pub(crate) fn silence(&self) -> Outcome {
+        let findings = self.findings();
+        if findings.is_empty() {
+            return Outcome::Passed;
+        }
+        let quotes: Vec<String> =
+            findings.iter().map(|f| format!("{}:\n{}", f.kind, f.quote.join("\n"))).collect();
+        Outcome::Failed(quotes.join("\n\n"))
+    }
+
     /// When the console first spoke of the guest's death.
     pub(crate) fn death(&self) -> Option<(Instant, Finding)> {
         let lines = self.machine.console.since(self.judged_from);
@@ -408,7 +428,7 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    use bpfrs_vm_protocol::{Case, Outcome, encode};
+    use bpfrs_vm_protocol::{Case, encode};
 
     /// A console that says these, this long after one another, and then nothing, for ever.
     struct Says(Vec<&'static str>, Duration);
