@@ -29,7 +29,7 @@ use bpfrs_vm_protocol::frame::ethernet;
 use bpfrs_vm_protocol::{Behaviour, Message};
 
 use crate::arguments::{Arguments, Device};
-use crate::bpf::{self, Bpf, SOON, udp_to};
+use crate::bpf::{self, Bpf, SOON, STOCK, udp_to};
 use crate::driver::eventually;
 use crate::ifnet::{self, Epair};
 use crate::loopback::{Sender, silent_receiver};
@@ -79,9 +79,6 @@ const ARRIVAL: Duration = Duration::from_millis(150);
 
 /// By then a look hangs; none should.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// The kernel's own device: what frames are written by, whatever is looked at.
-const STOCK: &str = "/dev/bpf";
 
 /// `behaviours FAMILY …`; all without a name.
 pub(crate) fn run(arguments: &Arguments) -> i32 {

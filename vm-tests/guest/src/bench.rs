@@ -13,7 +13,7 @@ use bpfrs_vm_protocol::Message;
 use bpfrs_vm_protocol::bench::{Cost, Driver, FILTERS, LISTENERS};
 
 use crate::arguments::{Arguments, Device};
-use crate::bpf::{self, ACCEPT, Bpf, Instruction, jump, statement};
+use crate::bpf::{self, ACCEPT, Bpf, Instruction, STOCK, jump, statement};
 use crate::loopback::{Sender, silent_receiver};
 use crate::net;
 use crate::report;
@@ -138,7 +138,7 @@ fn listen(subject: Subject, cost: &Cost, address: u32) -> Result<Vec<Bpf>, Troub
     }
     let listeners = (0..cost.listeners).map(|number| {
         let path = match cost.driver {
-            Driver::Nobody | Driver::Stock => "/dev/bpf".to_string(),
+            Driver::Nobody | Driver::Stock => STOCK.to_string(),
             Driver::Bpfrs | Driver::Jit => subject.device.node(number),
         };
         let bpf = Bpf::open(&path).at(&path)?;

@@ -13,6 +13,9 @@ use crate::ifnet;
 pub(crate) use crate::ifnet::is_promiscuous;
 use crate::sys::{self, Errno, Fd, Result};
 
+/// The kernel's own device.
+pub(crate) const STOCK: &str = "/dev/bpf";
+
 pub(crate) const BIOCGBLEN: u64 = 0x4004_4266;
 pub(crate) const BIOCSBLEN: u64 = 0xc004_4266;
 pub(crate) const BIOCSETF: u64 = 0x8010_4267;

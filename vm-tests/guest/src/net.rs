@@ -17,7 +17,7 @@ use bpfrs_vm_protocol::Message;
 use bpfrs_vm_protocol::parity::Frame;
 
 use crate::arguments::{Arguments, Device};
-use crate::bpf::{self, Bpf};
+use crate::bpf::{self, Bpf, STOCK};
 use crate::ifnet;
 use crate::report::{self, Reporter};
 use crate::sys;
@@ -26,9 +26,6 @@ use crate::tests::{Trouble, Verdict, While};
 pub(crate) use life::run as life;
 pub(crate) use parity::run as parity;
 pub(crate) use reload::run as reload;
-
-/// The kernel's own device: the measure, and what frames are written to.
-const STOCK: &str = "/dev/bpf";
 
 /// What was sent has arrived by then, even on a busy host.
 const ARRIVAL: Duration = Duration::from_secs(5);

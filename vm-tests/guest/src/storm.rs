@@ -11,7 +11,7 @@ use zerocopy::FromZeros;
 
 use crate::arguments::{Arguments, Device};
 use crate::behaviours::{FIOSETOWN, PROBES, TIOCSPGRP};
-use crate::bpf::Bpf;
+use crate::bpf::{Bpf, STOCK};
 use crate::driver::{self, eventually};
 use crate::loopback;
 use crate::report::{self, Reporter};
@@ -24,8 +24,6 @@ const NODES: usize = 4;
 const RATE: u64 = 400;
 /// A call that may sleep is interrupted then.
 const NAP: Duration = Duration::from_millis(10);
-/// The kernel's own device.
-const STOCK: &str = "/dev/bpf";
 /// The malloc(9) type of who gets signals: FIOSETOWN.
 const SIGIO: &str = "sigio";
 /// Operations of one process, far below which the slowest machine gets in a second.
