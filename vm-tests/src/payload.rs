@@ -137,11 +137,10 @@ fn build_module(guest: &Guest, basis: Basis, module: Module, out: &Path) -> Resu
         command.arg(format!("FREEBSD={major}"));
     }
     // make and cargo above us must not steer the make below.
-    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "RUSTUP_TOOLCHAIN"] {
-        command.env_remove(name);
-    }
+    const CALL: [&str; 4] = ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "RUSTUP_TOOLCHAIN"];
     // Nor what our caller builds: the guest says what it needs.
-    for name in ["FREEBSD", "SYSDIR", "KERNBUILDDIR", "SANITIZE"] {
+    const PURPOSE: [&str; 4] = ["FREEBSD", "SYSDIR", "KERNBUILDDIR", "SANITIZE"];
+    for name in CALL.into_iter().chain(PURPOSE) {
         command.env_remove(name);
     }
     let output = command.output().context("cannot run make")?;

@@ -174,11 +174,6 @@ impl Tally {
         }
     }
 
-    /// How often the control was woken.
-    pub fn controls(&self) -> u64 {
-        self.control_time.count()
-    }
-
     /// Whether a revocation has met the wait that a reader is in.
     pub fn is_being_revoked(&self, reader: usize) -> bool {
         self.slots.get(reader).is_some_and(|slot| slot.revoked_at.load(Relaxed) != 0)
@@ -328,6 +323,6 @@ mod tests {
         }
         let r = told(&tally);
         assert_eq!((r.blocked, r.wake_time.count, r.late), (0, 0, 0));
-        assert_eq!((tally.controls(), r.control_time.count, r.control_late), (3, 3, 1));
+        assert_eq!((r.control_time.count, r.control_late), (3, 1));
     }
 }
